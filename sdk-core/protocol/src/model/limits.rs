@@ -1,0 +1,26 @@
+//! The limits of the data model; exceeding one is an error that states it.
+
+/// Bytes of a document, by Firestore's size rules.
+pub const DOCUMENT_BYTES: usize = 1_048_576;
+/// How deep maps and arrays may be nested in a document.
+pub const DEPTH: usize = 20;
+/// Bytes of a document id, a collection id, or one segment of a field path.
+pub const ID_BYTES: usize = 1_500;
+/// Bytes of a document or collection path.
+pub const PATH_BYTES: usize = 6 * 1024;
+/// Segments of a document or collection path.
+pub const PATH_SEGMENTS: usize = 100;
+/// Numbers of a vector.
+pub const VECTOR_DIMENSIONS: usize = 2_048;
+/// Bytes of one request: a frame from the client.
+pub const REQUEST_BYTES: usize = 10 * 1024 * 1024;
+/// Writes of one commit.
+pub const WRITES_PER_COMMIT: usize = 500;
+/// Documents that one transaction reads, one request gets, or one target names.
+pub const DOCUMENTS_PER_REQUEST: usize = 10_000;
+/// Transforms per document in one commit.
+pub const TRANSFORMS_PER_DOCUMENT: usize = 500;
+/// Filters, orders and cursor values of one query.
+pub const QUERY_COMPONENTS: usize = 100;
+/// How deep `and` may be nested in a filter.
+pub const FILTER_DEPTH: usize = 20;

@@ -1,0 +1,132 @@
+//! A query compiled for matching and sorting many documents.
+
+use std::cmp::Ordering;
+
+use super::document::Document;
+use super::field_path::FieldPath;
+use super::path::CollectionPath;
+use super::query::{Cursor, Direction, FieldFilter, Operator, Order, Query};
+use super::value::{TypeOrder, Value};
+
+/// A query with its full order computed once.
+#[derive(Clone, Debug)]
+pub struct Matcher {
+    query: Query,
+    order: Vec<Order>,
+    collection: CollectionPath,
+}
+
+impl Matcher {
+    /// Compiles a validated query.
+    pub fn new(query: Query) -> Matcher {
+        Matcher { order: query.full_order(), collection: query.collection_path(), query }
+    }
+
+    /// The query.
+    pub fn query(&self) -> &Query {
+        &self.query
+    }
+
+    /// The full order.
+    pub fn order(&self) -> &[Order] {
+        &self.order
+    }
+
+    /// Whether the document is in the result, limit aside.
+    pub fn matches(&self, document: &Document) -> bool {
+        self.collection.contains(&document.path)
+            && self.query.field_filters().all(|filter| satisfies(document, filter))
+            && self.order.iter().all(|order| has(document, &order.field))
+            && self.query.start.as_ref().is_none_or(|start| self.is_after_start(document, start))
+            && self.query.end.as_ref().is_none_or(|end| self.is_before_end(document, end))
+    }
+
+    /// The order of two documents in the result.
+    pub fn compare(&self, a: &Document, b: &Document) -> Ordering {
+        self.order
+            .iter()
+            .map(|order| compare_by(order, a, b))
+            .find(|ordering| ordering.is_ne())
+            .unwrap_or(Ordering::Equal)
+    }
+
+    fn is_after_start(&self, document: &Document, start: &Cursor) -> bool {
+        let ordering = self.compare_to_cursor(document, start);
+        if start.before { ordering.is_ge() } else { ordering.is_gt() }
+    }
+
+    fn is_before_end(&self, document: &Document, end: &Cursor) -> bool {
+        let ordering = self.compare_to_cursor(document, end);
+        if end.before { ordering.is_lt() } else { ordering.is_le() }
+    }
+
+    /// Where the document is relative to the position: equal if it is within its prefix.
+    fn compare_to_cursor(&self, document: &Document, cursor: &Cursor) -> Ordering {
+        self.order
+            .iter()
+            .zip(&cursor.values)
+            .map(|(order, value)| {
+                directed(order.direction, compare_field(document, &order.field, value))
+            })
+            .find(|ordering| ordering.is_ne())
+            .unwrap_or(Ordering::Equal)
+    }
+}
+
+fn has(document: &Document, field: &FieldPath) -> bool {
+    field.is_document_id() || document.get(field).is_some()
+}
+
+fn compare_by(order: &Order, a: &Document, b: &Document) -> Ordering {
+    let ordering = if order.field.is_document_id() {
+        a.path.cmp(&b.path)
+    } else {
+        match (a.get(&order.field), b.get(&order.field)) {
+            (Some(a), Some(b)) => a.compare(b),
+            // Not in the result; any consistent answer will do.
+            (a, b) => a.is_some().cmp(&b.is_some()),
+        }
+    };
+    directed(order.direction, ordering)
+}
+
+/// The document's field against an operand; a missing field is below everything.
+fn compare_field(document: &Document, field: &FieldPath, operand: &Value) -> Ordering {
+    if field.is_document_id() {
+        return match operand {
+            Value::Reference(path) => document.path.cmp(path),
+            other => TypeOrder::Reference.cmp(&other.type_order()),
+        };
+    }
+    document.get(field).map_or(Ordering::Less, |value| value.compare(operand))
+}
+
+fn directed(direction: Direction, ordering: Ordering) -> Ordering {
+    match direction {
+        Direction::Ascending => ordering,
+        Direction::Descending => ordering.reverse(),
+    }
+}
+
+fn satisfies(document: &Document, filter: &FieldFilter) -> bool {
+    let (operator, operand) = (filter.operator, &filter.value);
+    if !filter.field.is_document_id() {
+        let Some(value) = document.get(&filter.field) else { return false };
+        if value.type_order() != operand.type_order() {
+            return false;
+        }
+        // NaN and null are equal to themselves and neither below nor above anything.
+        let is_unordered = |value: &Value| value.is_nan() || matches!(value, Value::Null);
+        if operator.is_inequality() && (is_unordered(value) || is_unordered(operand)) {
+            return false;
+        }
+    }
+    let ordering = compare_field(document, &filter.field, operand);
+    match operator {
+        Operator::Equal => ordering.is_eq(),
+        Operator::LessThan => ordering.is_lt(),
+        Operator::LessThanOrEqual => ordering.is_le(),
+        Operator::GreaterThan => ordering.is_gt(),
+        Operator::GreaterThanOrEqual => ordering.is_ge(),
+    }
+}

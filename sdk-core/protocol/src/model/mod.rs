@@ -1,0 +1,31 @@
+//! The data model: pure types and rules, shared by client and server.
+
+mod document;
+mod error;
+mod field_path;
+mod ids;
+pub mod key;
+pub mod limits;
+mod matching;
+mod merge;
+mod mutation;
+mod number;
+mod path;
+mod query;
+mod size;
+mod timestamp;
+mod value;
+
+pub use document::{Document, Fields};
+pub use error::{Code, ModelError};
+pub use field_path::FieldPath;
+pub use ids::{ClientId, Incarnation, ResumeToken, TargetId, Version, WriteId};
+pub use matching::Matcher;
+pub use merge::{Applied, apply_write, check_precondition};
+pub use mutation::{
+    FieldTransform, Precondition, Read, Transform, Write, WriteOp, WriteResult, validate_commit,
+};
+pub use path::{CollectionPath, DocumentPath};
+pub use query::{Cursor, Direction, FieldFilter, Filter, Operator, Order, Query, Target};
+pub use timestamp::Timestamp;
+pub use value::{GeoPoint, TypeOrder, Value};

@@ -1,0 +1,52 @@
+//! What a client sends.
+
+use crate::model::{
+    ClientId, DocumentPath, Query, Read, ResumeToken, Target, TargetId, Write, WriteId,
+};
+
+/// A frame towards the server.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum ClientMessage {
+    Hello(Hello),
+    Listen(Listen),
+    Unlisten { target: TargetId },
+    Commit(Commit),
+    Get { request: u32, paths: Vec<DocumentPath> },
+    Query { request: u32, query: Query },
+    Ping { nonce: u64 },
+    Acknowledge { through: WriteId },
+}
+
+/// The first message of a connection.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Hello {
+    pub protocol_version: u32,
+    pub minimum_version: u32,
+    pub project: String,
+    pub database: String,
+    pub token: String,
+    pub client_id: ClientId,
+    pub acknowledged_through: WriteId,
+    pub agent: String,
+}
+
+/// Begins to listen.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Listen {
+    pub target_id: TargetId,
+    pub target: Target,
+    pub resume: Option<ResumeToken>,
+}
+
+/// Writes that take effect together or not at all.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Commit {
+    pub write_id: WriteId,
+    pub writes: Vec<Write>,
+    pub reads: Vec<Read>,
+    pub acknowledged_through: WriteId,
+}

@@ -1,0 +1,1 @@
+//! Conversion between the generated messages and the model.

@@ -1,0 +1,89 @@
+//! What the server sends. Documents stay encoded ([`bytes::Bytes`]), shared with the frame or the store;
+//! decode them with [`codec::decode_document`](super::codec::decode_document).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::model::{
+    Code, DocumentPath, Incarnation, TargetId, Timestamp, Version, WriteId, WriteResult,
+};
+
+/// A frame towards the client.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum ServerMessage {
+    Welcome(Welcome),
+    Listening { target: TargetId, group: u32, version: Version },
+    Reset { target: TargetId, reason: String },
+    Changes(Changes),
+    Current { version: Version },
+    TargetError { target: TargetId, status: Status },
+    Committed { write_id: WriteId, version: Version, results: Vec<WriteResult> },
+    Rejected { write_id: WriteId, status: Status },
+    Result(QueryResult),
+    RequestError { request: u32, status: Status },
+    Pong { nonce: u64, server_time: Timestamp },
+    Error { status: Status },
+    GoAway { status: Status, reconnect_after: Option<Duration> },
+}
+
+/// Answers Hello.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Welcome {
+    pub protocol_version: u32,
+    pub server_time: Timestamp,
+    pub session: String,
+    pub incarnation: Incarnation,
+    pub limits: SessionLimits,
+    pub heartbeat: Duration,
+}
+
+/// What one connection may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct SessionLimits {
+    pub frame_bytes: u32,
+    pub targets: u32,
+    pub commits_in_flight: u32,
+}
+
+/// Changed documents and removals of a group at a version.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[allow(missing_docs)]
+pub struct Changes {
+    pub group: u32,
+    pub version: Version,
+    pub documents: Vec<Bytes>,
+    pub removals: Vec<Removal>,
+    pub partial: bool,
+}
+
+/// A document that left a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Removal {
+    pub path: DocumentPath,
+    pub deleted: bool,
+}
+
+/// (A part of) the answer to Get or Query.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[allow(missing_docs)]
+pub struct QueryResult {
+    pub request: u32,
+    pub version: Version,
+    pub documents: Vec<Bytes>,
+    pub missing: Vec<DocumentPath>,
+    pub more: bool,
+}
+
+/// Why something was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+#[allow(missing_docs)]
+pub struct Status {
+    pub code: Code,
+    pub message: String,
+}
