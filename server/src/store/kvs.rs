@@ -120,6 +120,7 @@ impl Shared {
 /// A store of SurrealDB's key-value crates.
 pub(super) struct KvsStore {
     shared: Arc<Shared>,
+    /// Whether it holds files, and with them a lock.
     durable: bool,
 }
 
@@ -148,10 +149,6 @@ impl KvsStore {
 impl Store for KvsStore {
     fn name(&self) -> &'static str {
         self.shared.builder.name()
-    }
-
-    fn durable(&self) -> bool {
-        self.durable
     }
 
     async fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StoreError> {

@@ -28,9 +28,6 @@ pub trait Store: Send + Sync + 'static {
     /// The engine, for logs and metrics.
     fn name(&self) -> &'static str;
 
-    /// Whether a commit outlives the process. Only `mem:` is not.
-    fn durable(&self) -> bool;
-
     /// A consistent view of everything that was committed before this call.
     async fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StoreError>;
 
