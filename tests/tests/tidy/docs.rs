@@ -72,7 +72,7 @@ fn wrong_with(
     let names = |name: &&String| {
         tree.sources.iter().any(|source| source.path == **name && has_item(&source.text, item))
     };
-    (!found.iter().any(|name| names(name))).then(|| format!("the file has no `{item}`"))
+    (!found.iter().any(names)).then(|| format!("the file has no `{item}`"))
 }
 
 /// A file, a folder, or a pattern with one `*`.
