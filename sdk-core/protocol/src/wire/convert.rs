@@ -1,1 +1,0 @@
-//! Conversion between the generated messages and the model.
