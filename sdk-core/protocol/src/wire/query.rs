@@ -7,7 +7,7 @@ use super::write::check_count;
 use super::writer;
 use crate::model::{
     Cursor, Direction, DocumentPath, FieldFilter, FieldPath, Filter, Operator, Order, Query,
-    Target, Value, limits,
+    Target, limits,
 };
 
 /// How deep filters may be nested before decoding stops: as in values, deeper than the model allows.
