@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use tidemark_protocol::model::Code;
+
 use crate::source::{Problem, Source, Tree, code_only, line_of, words};
 
 const EXTENSIONS: [&str; 6] = [".rs", ".md", ".toml", ".sh", ".proto", ".lock"];
@@ -233,6 +235,28 @@ pub(crate) fn changelog(text: &str, version: &str) -> Vec<Problem> {
     }]
 }
 
+/// The table of error codes says what the code says.
+pub(crate) fn error_table(text: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for code in Code::ALL {
+        let again = if code.is_retryable() { "yes" } else { "no" };
+        let (number, name, rest, http) =
+            (code.number(), code.name(), code.status_name(), code.http_status());
+        let row = format!(
+            "| {number} | `{name}` | `{rest}` | {http} | {} | {again} |",
+            code.close_code()
+        );
+        if !text.lines().any(|line| line == row) {
+            problems.push(Problem {
+                place: "docs/protocol.md".into(),
+                what: format!("has no row {row}"),
+                fix: "make the table agree with sdk-core/protocol/src/model/error.rs",
+            });
+        }
+    }
+    problems
+}
+
 /// A decision is numbered once and has its four parts.
 pub(crate) fn decisions(tree: &Tree) -> Vec<Problem> {
     const PARTS: [&str; 4] =
@@ -299,6 +323,13 @@ fn promises_fails_without_a_test_and_on_a_helper() {
 fn changelog_fails_without_the_version() {
     assert!(changelog("# C\n\n## 0.1.0 (unreleased)\n", "0.1.0").is_empty());
     assert_eq!(changelog("# C\n\n## 0.0.9\n", "0.1.0").len(), 1);
+}
+
+#[test]
+fn error_table_fails_on_a_wrong_row() {
+    assert_eq!(error_table("| 5 | `not-found` | `NOT_FOUND` | 404 | 4005 | yes |\n").len(), 16);
+    let right = "| 5 | `not-found` | `NOT_FOUND` | 404 | 4005 | no |\n";
+    assert_eq!(error_table(right).len(), 15);
 }
 
 #[test]

@@ -21,6 +21,7 @@ const AXUM_FIX: &str =
 const SOCKET_FIX: &str =
     "sockets belong to sdk-core/src/runtime/native.rs, behind the transport trait";
 const TOKIO_FIX: &str = "the core is platform-free: take time, tasks and channels from its runtime";
+const CHAT_FIX: &str = "the full-screen terminal belongs to the chat";
 const TOP_FIX: &str = "tests, bench and examples stand on top: nothing imports them";
 
 const RULES: &[Rule] = &[
@@ -43,6 +44,9 @@ const RULES: &[Rule] = &[
         ],
         fix: AXUM_FIX,
     },
+    Rule { folder: "", name: "hyper", homes: &["server/src/http"], fix: AXUM_FIX },
+    Rule { folder: "", name: "hyper_util", homes: &["server/src/http"], fix: AXUM_FIX },
+    Rule { folder: "", name: "crossterm", homes: &["cli/src/commands/chat"], fix: CHAT_FIX },
     Rule {
         folder: "",
         name: "tokio_tungstenite",

@@ -88,6 +88,11 @@ fn every_promise_names_tests_that_exist() {
 }
 
 #[test]
+fn the_table_of_errors_is_the_one_in_the_code() {
+    report(&docs::error_table(Tree::of_repository().text("docs/protocol.md")));
+}
+
+#[test]
 fn the_changelog_tells_of_this_version() {
     let tree = Tree::of_repository();
     report(&docs::changelog(tree.text("CHANGELOG.md"), &manifests::workspace_version(&tree)));
