@@ -141,10 +141,16 @@ mod tests {
         let error = check(&fields(&[("a", nested(limits::DEPTH + 1))])).unwrap_err();
         assert!(error.message.contains("more than 20 deep"), "{error}");
 
-        let overhead = 32 + (2 + 2 + 16) + 2 + 1;
-        let text = "x".repeat(limits::DOCUMENT_BYTES - overhead);
+        let text = "x".repeat(limits::FIELD_VALUE_BYTES);
         assert!(check(&fields(&[("a", Value::from(text.as_str()))])).is_ok());
         let error = check(&fields(&[("a", Value::from(text + "x"))])).unwrap_err();
+        assert!(error.message.contains("1048488 bytes; the limit is 1048487"), "{error}");
+
+        let overhead = 32 + (2 + 2 + 16) + 2 * (2 + 1);
+        let half = Value::from("x".repeat(limits::DOCUMENT_BYTES / 2 - overhead));
+        let rest = "x".repeat(limits::DOCUMENT_BYTES / 2);
+        assert!(check(&fields(&[("a", half.clone()), ("b", Value::from(rest.as_str()))])).is_ok());
+        let error = check(&fields(&[("a", half), ("b", Value::from(rest + "x"))])).unwrap_err();
         assert!(error.message.contains("1048577 bytes; the limit is 1048576"), "{error}");
 
         let error = check(&fields(&[("a", Value::Vector(vec![0.0; 2049]))])).unwrap_err();

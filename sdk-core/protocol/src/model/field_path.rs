@@ -186,7 +186,6 @@ mod tests {
             "a.__b__",
             "__name__.a",
             "a.__name__",
-            "____",
         ] {
             assert!(FieldPath::parse(text).is_err(), "{text}");
         }

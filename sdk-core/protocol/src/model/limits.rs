@@ -8,8 +8,10 @@ pub const DEPTH: usize = 20;
 pub const ID_BYTES: usize = 1_500;
 /// Bytes of a document or collection path.
 pub const PATH_BYTES: usize = 6 * 1024;
-/// Segments of a document or collection path.
-pub const PATH_SEGMENTS: usize = 100;
+/// Segments of a document or collection path: subcollections 100 deep.
+pub const PATH_SEGMENTS: usize = 200;
+/// Bytes of one text or of one value of bytes.
+pub const FIELD_VALUE_BYTES: usize = DOCUMENT_BYTES - 89;
 /// Numbers of a vector.
 pub const VECTOR_DIMENSIONS: usize = 2_048;
 /// Bytes of one request: a frame from the client.

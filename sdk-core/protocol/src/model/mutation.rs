@@ -126,6 +126,7 @@ impl Write {
 
     fn validate_transforms(&self) -> Result<(), ModelError> {
         check_transform_count(self.transforms.len())?;
+        check_conflicts(self.transforms.iter().map(|transform| &transform.field))?;
         self.transforms.iter().try_for_each(FieldTransform::validate)
     }
 }
@@ -160,8 +161,13 @@ fn validate_mask(mask: &[FieldPath]) -> Result<(), ModelError> {
     if mask.iter().any(FieldPath::is_document_id) {
         return Err(ModelError::invalid("`__name__` cannot be written"));
     }
+    check_conflicts(mask.iter())
+}
+
+/// Refuses field paths of which one is within another; the same twice is fine.
+fn check_conflicts<'a>(paths: impl Iterator<Item = &'a FieldPath>) -> Result<(), ModelError> {
     // In order, a path that is a prefix of others comes right before one of them.
-    let sorted: BTreeSet<&FieldPath> = mask.iter().collect();
+    let sorted: BTreeSet<&FieldPath> = paths.collect();
     let mut pairs = sorted.iter().zip(sorted.iter().skip(1));
     if let Some((a, b)) = pairs.find(|(a, b)| a.is_prefix_of(b)) {
         return Err(ModelError::invalid(format!("the field paths {a} and {b} conflict")));

@@ -213,13 +213,14 @@ impl Query {
         if self.all_descendants {
             return Err(ModelError::unimplemented("a query of a collection group"));
         }
-        let collection = self.checked_collection()?;
+        self.checked_collection()?;
         if let Some(filter) = &self.filter {
             validate_filter(filter, limits::FILTER_DEPTH)?;
         }
         check_count("filters", self.field_filters().count())?;
         check_count("orders", self.order_by.len())?;
-        self.field_filters().try_for_each(|filter| validate_field_filter(filter, &collection))?;
+        let mut of_name = self.field_filters().filter(|filter| filter.field.is_document_id());
+        of_name.try_for_each(|filter| validate_name_operand(&filter.value))?;
         for (index, order) in self.order_by.iter().enumerate() {
             if self.order_by[..index].iter().any(|earlier| earlier.field == order.field) {
                 return Err(ModelError::invalid(format!(
@@ -232,8 +233,12 @@ impl Query {
             return Err(ModelError::invalid("the limit of a query must be at least 1"));
         }
         let order = self.full_order();
-        let cursors = self.start.iter().chain(&self.end);
-        cursors.into_iter().try_for_each(|cursor| validate_cursor(cursor, &order, &collection))
+        if order.iter().rev().skip(1).any(|order| order.field.is_document_id()) {
+            return Err(ModelError::invalid(
+                "nothing can be ordered after `__name__`, neither by an order nor by an inequality",
+            ));
+        }
+        self.start.iter().chain(&self.end).try_for_each(|cursor| validate_cursor(cursor, &order))
     }
 
     /// The explicit order, then the fields of inequalities that it lacks (sorted, in the direction of
@@ -299,9 +304,6 @@ fn check_count(what: &str, count: usize) -> Result<(), ModelError> {
 fn validate_filter(filter: &Filter, depth: usize) -> Result<(), ModelError> {
     match filter {
         Filter::Field(_) => Ok(()),
-        Filter::And(filters) if filters.is_empty() => {
-            Err(ModelError::invalid("an `and` has at least one filter"))
-        }
         Filter::And(_) if depth == 0 => Err(ModelError::invalid(format!(
             "filters are nested more than {} deep, which is the limit",
             limits::FILTER_DEPTH
@@ -312,28 +314,7 @@ fn validate_filter(filter: &Filter, depth: usize) -> Result<(), ModelError> {
     }
 }
 
-fn validate_field_filter(
-    filter: &FieldFilter,
-    collection: &CollectionPath,
-) -> Result<(), ModelError> {
-    if filter.field.is_document_id() {
-        return validate_name_operand(&filter.value, collection);
-    }
-    let is_unordered = matches!(filter.value, Value::Null) || filter.value.is_nan();
-    if filter.operator.is_inequality() && is_unordered {
-        return Err(ModelError::invalid(format!(
-            "null and NaN can only be compared by equality, in the filter on {}",
-            filter.field
-        )));
-    }
-    Ok(())
-}
-
-fn validate_cursor(
-    cursor: &Cursor,
-    order: &[Order],
-    collection: &CollectionPath,
-) -> Result<(), ModelError> {
+fn validate_cursor(cursor: &Cursor, order: &[Order]) -> Result<(), ModelError> {
     if cursor.values.len() > order.len() {
         return Err(ModelError::invalid(format!(
             "a cursor has {} values, but the query has {} orders",
@@ -345,15 +326,12 @@ fn validate_cursor(
         .iter()
         .zip(&cursor.values)
         .filter(|(order, _)| order.field.is_document_id())
-        .try_for_each(|(_, value)| validate_name_operand(value, collection))
+        .try_for_each(|(_, value)| validate_name_operand(value))
 }
 
-fn validate_name_operand(value: &Value, collection: &CollectionPath) -> Result<(), ModelError> {
+fn validate_name_operand(value: &Value) -> Result<(), ModelError> {
     match value {
-        Value::Reference(path) if collection.contains(path) => Ok(()),
-        Value::Reference(path) => Err(ModelError::invalid(format!(
-            "`__name__` is compared with the document {path}, which is not in {collection}"
-        ))),
+        Value::Reference(_) => Ok(()),
         _ => Err(ModelError::invalid("`__name__` is compared with references only")),
     }
 }
