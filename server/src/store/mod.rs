@@ -6,6 +6,7 @@
 
 pub mod conformance;
 mod kvs;
+mod wal;
 
 use std::sync::Arc;
 
@@ -18,6 +19,13 @@ pub type Key = Vec<u8>;
 /// The longest key in bytes. The bound is what lets [`KeyRange::prefix`] name an end for a prefix
 /// of `0xFF` bytes.
 pub const MAX_KEY: usize = 16 * 1024;
+
+/// The most that one transaction may write: its keys and values in bytes, and [`PER_WRITE`] for each
+/// of them. Who groups commits stays below.
+pub const MAX_TRANSACTION: usize = 32 << 20;
+
+/// What a write counts for towards [`MAX_TRANSACTION`] besides its bytes.
+pub const PER_WRITE: usize = 512;
 
 /// What the URL given to [`open`] may start with.
 pub const SCHEMES: &[&str] = &["mem", "surrealkv"];
@@ -35,8 +43,8 @@ pub trait Store: Send + Sync + 'static {
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
 
     /// Refuses new work, syncs and releases the files, so that they can be opened again at once.
-    /// Closing twice is fine. A store that is dropped without it loses nothing, as after a crash,
-    /// but holds its lock until the process ends.
+    /// Closing twice is fine. Dropping a store without it loses nothing, but keeps the files for an
+    /// unknown time.
     async fn close(&self) -> Result<(), StoreError>;
 }
 
@@ -72,13 +80,13 @@ pub trait Transaction: Send {
     fn delete(&mut self, key: Key);
 
     /// Applies all writes or none. They are on disk (fsync) when this returns. Two transactions
-    /// that write one key conflict as well.
+    /// that write one key conflict as well. A durable store commits one transaction at a time, each
+    /// with its fsync, so that what a crash leaves is always a prefix: group above it.
     ///
     /// [`StoreError::Conflict`], [`StoreError::InvalidKey`] and [`StoreError::TooLarge`] promise
     /// that nothing was applied. After any other error, or when the future is dropped halfway, the
-    /// outcome is unknown; after such an error the store takes no more commits until it is opened
-    /// again, because a later fsync that succeeds proves nothing about pages that an earlier one
-    /// failed to write.
+    /// outcome is unknown; the store then takes no more commits until it is opened again, because a
+    /// later fsync that succeeds proves nothing about pages that an earlier one failed to write.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
 }
 
@@ -142,12 +150,10 @@ pub enum StoreError {
         length: usize,
     },
     /// A transaction is larger than the store takes at once.
-    #[error("a transaction of {bytes} bytes is too large: {reason}")]
+    #[error("a transaction of {bytes} bytes is too large, allowed are {MAX_TRANSACTION}")]
     TooLarge {
-        /// Keys and values of the transaction.
+        /// Its size, as [`MAX_TRANSACTION`] counts.
         bytes: usize,
-        /// What the engine said.
-        reason: String,
     },
     /// The URL names no engine of this build.
     #[error("unknown store scheme {scheme:?}, supported are {}", SCHEMES.join(", "))]

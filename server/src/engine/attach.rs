@@ -1,0 +1,377 @@
+//! Bringing a target to a version: its whole result, or what changed since its resume token. Runs
+//! in a task of its own over a snapshot and sends into the place kept for it in the stream.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use prost::Message;
+use tidemark_protocol::model::{DocumentPath, Matcher, TargetId, Version};
+use tidemark_protocol::wire::codec;
+use tidemark_protocol::wire::server::ServerMessage;
+use tokio::sync::mpsc;
+
+use super::commit::Stored;
+use super::delta::{DocumentChange, GroupId, encode_changes};
+use super::error::EngineError;
+use super::records::{LogRecord, MetaRecord};
+use super::shared::Shared;
+use super::view::{Scan, Undo, top};
+use super::window;
+use crate::store::{ScanDirection, Snapshot};
+
+/// Bytes of documents in one frame.
+const FRAME_BYTES: usize = 128 << 10;
+/// Log entries read at a time.
+const LOG_ROWS: usize = 512;
+
+/// What a group of identical targets listens to.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A query without a limit.
+    Query(Matcher),
+    /// A query with a limit.
+    Limited { matcher: Matcher, limit: usize },
+    /// These documents, sorted by their path as text.
+    Documents(Vec<DocumentPath>),
+}
+
+/// Where the client's copy of a target is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Since {
+    /// It has none.
+    Nothing,
+    /// It is at this version of this database.
+    Version(Version),
+    /// It is at a version that cannot be continued from.
+    Unusable(&'static str),
+}
+
+/// One target to bring to the version.
+pub(super) struct Job {
+    pub(super) target: TargetId,
+    pub(super) group: GroupId,
+    pub(super) source: Arc<Source>,
+    pub(super) since: Since,
+    /// The result of a limit query at the version.
+    pub(super) rows: Vec<Arc<Stored>>,
+    /// Set when the client no longer wants it.
+    pub(super) cancelled: Arc<AtomicBool>,
+}
+
+/// The targets of one connection that are brought to a version together.
+pub(super) struct Attach {
+    pub(super) shared: Arc<Shared>,
+    pub(super) snapshot: Arc<dyn Snapshot>,
+    pub(super) version: Version,
+    pub(super) frames: mpsc::Sender<Bytes>,
+}
+
+/// Why an attach stops early.
+enum Stop {
+    /// The connection is gone or the target is no longer wanted.
+    Unwanted,
+    Failed(EngineError),
+}
+
+impl<E: Into<EngineError>> From<E> for Stop {
+    fn from(error: E) -> Stop {
+        Stop::Failed(error.into())
+    }
+}
+
+/// A document's state before the first and after the last of the changes replayed.
+struct Net {
+    before: Option<Bytes>,
+    after: Option<Bytes>,
+}
+
+type Nets = HashMap<DocumentPath, Net>;
+
+impl Attach {
+    /// Does the jobs in order, then sends the consistent point.
+    pub(super) async fn run(self, jobs: Vec<Job>) {
+        for job in jobs {
+            match self.run_job(&job).await {
+                Ok(()) | Err(Stop::Unwanted) => {}
+                Err(Stop::Failed(error)) => {
+                    tracing::error!(%error, target_id = %job.target, "a target could not be attached");
+                    let (target, status) = (job.target, error.status());
+                    // If the connection is gone nobody needs to be told.
+                    let _ = self.send(&ServerMessage::TargetError { target, status }).await;
+                }
+            }
+        }
+        let _ = self.send(&ServerMessage::Current { version: self.version }).await;
+    }
+
+    async fn send(&self, message: &ServerMessage) -> Result<(), Stop> {
+        self.send_frame(codec::encode_server(message)).await
+    }
+
+    async fn send_frame(&self, frame: Bytes) -> Result<(), Stop> {
+        self.frames.send(frame).await.map_err(|_| Stop::Unwanted)
+    }
+
+    async fn run_job(&self, job: &Job) -> Result<(), Stop> {
+        let (target, group) = (job.target, job.group.0);
+        self.send(&ServerMessage::Listening { target, group, version: self.version }).await?;
+        let reason = match job.since {
+            Since::Nothing => None,
+            Since::Unusable(reason) => Some(reason),
+            Since::Version(from) => match self.replay(job, from).await? {
+                Ok(()) => {
+                    self.shared.metrics.resumed.add(1);
+                    return Ok(());
+                }
+                Err(reason) => Some(reason),
+            },
+        };
+        if let Some(reason) = reason {
+            self.shared.metrics.resets.add(1);
+            self.send(&ServerMessage::Reset { target, reason: reason.to_owned() }).await?;
+        }
+        self.whole_result(job).await
+    }
+
+    async fn whole_result(&self, job: &Job) -> Result<(), Stop> {
+        let mut frames = Frames::new(self, job);
+        match &*job.source {
+            Source::Query(matcher) => {
+                let mut scan = Scan::new(&*self.snapshot, self.shared.keys, matcher);
+                while let Some(rows) = scan.next_bytes().await? {
+                    for bytes in rows {
+                        frames.push_document(bytes).await?;
+                    }
+                }
+            }
+            Source::Limited { .. } => {
+                for row in &job.rows {
+                    frames.push_document(row.bytes.clone()).await?;
+                }
+            }
+            Source::Documents(paths) => {
+                for (path, bytes) in paths.iter().zip(self.get(paths).await?) {
+                    let removed = DocumentChange::Removed { deleted: true };
+                    let change = bytes.map_or(removed, DocumentChange::Present);
+                    frames.push(path.clone(), change).await?;
+                }
+            }
+        }
+        self.shared.metrics.snapshot_documents.add(frames.documents);
+        frames.finish().await
+    }
+
+    async fn get(&self, paths: &[DocumentPath]) -> Result<Vec<Option<Bytes>>, Stop> {
+        let keys: Vec<_> = paths.iter().map(|path| self.shared.keys.document(path)).collect();
+        Ok(self.snapshot.get_many(&keys).await?)
+    }
+
+    /// Sends what changed since `from`, or says why that cannot be known.
+    async fn replay(&self, job: &Job, from: Version) -> Result<Result<(), &'static str>, Stop> {
+        let nets = match self.nets(job, from).await? {
+            Ok(nets) => nets,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let mut changes = match &*job.source {
+            Source::Query(matcher) => query_changes(matcher, nets)?,
+            Source::Documents(_) => nets
+                .into_iter()
+                .map(|(path, net)| {
+                    let removed = DocumentChange::Removed { deleted: true };
+                    (path, net.after.map_or(removed, DocumentChange::Present))
+                })
+                .collect(),
+            Source::Limited { matcher, limit } => {
+                self.limited_changes(job, matcher, *limit, &nets).await?
+            }
+        };
+        changes.sort_by_cached_key(|(path, change)| (update_version(change), path.clone()));
+        let mut frames = Frames::new(self, job);
+        for (path, change) in changes {
+            frames.push(path, change).await?;
+        }
+        Ok(Ok(frames.finish().await?))
+    }
+
+    /// The documents that changed after `from` and could be in the target.
+    async fn nets(&self, job: &Job, from: Version) -> Result<Result<Nets, &'static str>, Stop> {
+        let meta = self.snapshot.get(&self.shared.keys.meta()).await?;
+        let meta = MetaRecord::decode(meta.unwrap_or_default()).map_err(EngineError::corrupt)?;
+        if from.0 < meta.log_start {
+            return Ok(Err("the resume token is older than the change log"));
+        }
+        if from > self.version {
+            return Ok(Err("the resume token is newer than the database"));
+        }
+        let mut nets = Nets::new();
+        let mut bytes = 0;
+        let mut range = self.shared.keys.log_range(from, self.version);
+        loop {
+            let rows = self.snapshot.scan(range.clone(), ScanDirection::Forward, LOG_ROWS).await?;
+            let Some((last, _)) = rows.last() else { return Ok(Ok(nets)) };
+            range.start.clone_from(last);
+            range.start.push(0);
+            let done = rows.len() < LOG_ROWS;
+            for (_, value) in rows {
+                bytes += add_nets(&mut nets, &job.source, value)?;
+            }
+            if bytes > self.shared.options.replay_bytes {
+                return Ok(Err("more has changed since the resume token than is replayed"));
+            }
+            self.check_wanted(job)?;
+            if done {
+                return Ok(Ok(nets));
+            }
+        }
+    }
+
+    fn check_wanted(&self, job: &Job) -> Result<(), Stop> {
+        let unwanted = job.cancelled.load(Ordering::Relaxed) || self.frames.is_closed();
+        if unwanted { Err(Stop::Unwanted) } else { Ok(()) }
+    }
+
+    async fn limited_changes(
+        &self,
+        job: &Job,
+        matcher: &Matcher,
+        limit: usize,
+        nets: &Nets,
+    ) -> Result<Vec<(DocumentPath, DocumentChange)>, Stop> {
+        let mut undo = Undo::with_capacity(nets.len());
+        for (path, net) in nets {
+            undo.insert(path.clone(), net.before.clone().map(Stored::decode).transpose()?);
+        }
+        let before = top(&*self.snapshot, self.shared.keys, matcher, limit, &undo).await?;
+        Ok(window::diff(&before, &job.rows, |path| {
+            nets.get(path).is_some_and(|net| net.after.is_none())
+        }))
+    }
+}
+
+/// Adds the changes of a log entry that are about the source. Returns the bytes kept for them.
+fn add_nets(nets: &mut Nets, source: &Source, entry: Bytes) -> Result<usize, EngineError> {
+    let record = LogRecord::decode(entry).map_err(EngineError::corrupt)?;
+    let mut bytes = 0;
+    for change in record.changes {
+        let Some(either) = change.after.as_ref().or(change.before.as_ref()) else { continue };
+        let (path, _, _) = codec::peek_document(either).map_err(EngineError::corrupt)?;
+        if !source.may_contain(path) {
+            continue;
+        }
+        let path = DocumentPath::parse(path)?;
+        bytes += change.after.as_ref().map_or(0, Bytes::len);
+        match nets.get_mut(&path) {
+            Some(net) => net.after = change.after,
+            None => {
+                bytes += change.before.as_ref().map_or(0, Bytes::len);
+                nets.insert(path, Net { before: change.before, after: change.after });
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+impl Source {
+    /// Whether a document of this path could be in the source, going by its path alone.
+    fn may_contain(&self, path: &str) -> bool {
+        match self {
+            Source::Query(matcher) | Source::Limited { matcher, .. } => {
+                let query = matcher.query();
+                let Some((collection, _)) = path.rsplit_once('/') else { return false };
+                match (&query.parent, collection.rsplit_once('/')) {
+                    (Some(parent), Some((above, id))) => {
+                        above == parent.as_str() && id == query.collection_id
+                    }
+                    (None, None) => collection == query.collection_id,
+                    (Some(_), None) | (None, Some(_)) => false,
+                }
+            }
+            Source::Documents(paths) => paths.binary_search_by(|it| it.as_str().cmp(path)).is_ok(),
+        }
+    }
+}
+
+fn query_changes(
+    matcher: &Matcher,
+    nets: Nets,
+) -> Result<Vec<(DocumentPath, DocumentChange)>, EngineError> {
+    let matches = |bytes: &Option<Bytes>| -> Result<bool, EngineError> {
+        let Some(bytes) = bytes else { return Ok(false) };
+        let document = codec::decode_document(bytes).map_err(EngineError::corrupt)?;
+        Ok(matcher.matches(&document))
+    };
+    let mut changes = Vec::with_capacity(nets.len());
+    for (path, net) in nets {
+        if matches(&net.after)?
+            && let Some(bytes) = net.after
+        {
+            changes.push((path, DocumentChange::Present(bytes)));
+        } else if matches(&net.before)? {
+            let deleted = net.after.is_none();
+            changes.push((path, DocumentChange::Removed { deleted }));
+        }
+    }
+    Ok(changes)
+}
+
+/// For sending a replay in commit order; removals carry no version and go first.
+fn update_version(change: &DocumentChange) -> Version {
+    match change {
+        DocumentChange::Present(bytes) => {
+            codec::peek_document(bytes).map_or(Version::NONE, |(_, _, update)| update)
+        }
+        DocumentChange::Removed { .. } => Version::NONE,
+    }
+}
+
+/// Gathers changes into frames.
+struct Frames<'a> {
+    attach: &'a Attach,
+    job: &'a Job,
+    changes: Vec<(DocumentPath, DocumentChange)>,
+    bytes: usize,
+    documents: u64,
+    /// Stands for the path of documents, which carry theirs.
+    any_path: Option<DocumentPath>,
+}
+
+impl<'a> Frames<'a> {
+    fn new(attach: &'a Attach, job: &'a Job) -> Frames<'a> {
+        Frames { attach, job, changes: vec![], bytes: 0, documents: 0, any_path: None }
+    }
+
+    async fn push_document(&mut self, bytes: Bytes) -> Result<(), Stop> {
+        self.documents += 1;
+        let path = match &self.any_path {
+            Some(path) => path.clone(),
+            None => {
+                let (path, _, _) = codec::peek_document(&bytes).map_err(EngineError::corrupt)?;
+                self.any_path.insert(DocumentPath::parse(path)?).clone()
+            }
+        };
+        self.push(path, DocumentChange::Present(bytes)).await
+    }
+
+    async fn push(&mut self, path: DocumentPath, change: DocumentChange) -> Result<(), Stop> {
+        self.bytes += match &change {
+            DocumentChange::Present(bytes) => bytes.len(),
+            DocumentChange::Removed { .. } => path.as_str().len(),
+        };
+        self.changes.push((path, change));
+        if self.bytes >= FRAME_BYTES { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), Stop> {
+        self.attach.check_wanted(self.job)?;
+        let frame = encode_changes(self.job.group, self.attach.version, &self.changes, true);
+        self.changes.clear();
+        self.bytes = 0;
+        self.attach.send_frame(frame).await
+    }
+
+    async fn finish(mut self) -> Result<(), Stop> {
+        if self.changes.is_empty() { Ok(()) } else { self.flush().await }
+    }
+}

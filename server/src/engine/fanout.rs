@@ -1,0 +1,394 @@
+//! The fan-out: the one task that knows who listens to what, and hands each commit to the groups it
+//! changes, in commit order. It never waits for a connection.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tidemark_protocol::model::{Code, ResumeToken, Target, TargetId, Version};
+use tidemark_protocol::wire::client::Listen;
+use tidemark_protocol::wire::server::{ServerMessage, Status};
+use tokio::sync::mpsc;
+
+use super::attach::{Attach, Job, Since, Source};
+use super::commit::{CommitRecord, Stored};
+use super::connection::ConnectionId;
+use super::delta::{Delta, GroupId};
+use super::error::EngineError;
+use super::groups::{BatchView, Content, Groups, Subscriber};
+use super::outbox::Outbox;
+use super::shared::{Published, Shared};
+use super::view::{Undo, top};
+use super::window::Window;
+use crate::store::Snapshot;
+
+/// Durable commits, in order, and the state after the last.
+pub(super) struct Batch {
+    pub(super) commits: Vec<CommitRecord>,
+    pub(super) snapshot: Arc<dyn Snapshot>,
+}
+
+/// What the fan-out is asked to do.
+pub(super) enum FanoutCommand {
+    Listen {
+        outbox: Arc<Outbox>,
+        listen: Listen,
+    },
+    Unlisten {
+        connection: ConnectionId,
+        target: TargetId,
+    },
+    /// Changes of this connection were dropped and everything before them was taken.
+    Replay {
+        connection: ConnectionId,
+    },
+    Disconnect {
+        connection: ConnectionId,
+    },
+    /// The window of a limit query has been read.
+    Loaded {
+        group: GroupId,
+        rows: Result<Vec<Arc<Stored>>, EngineError>,
+    },
+}
+
+/// One target of a connection.
+struct Listening {
+    group: GroupId,
+    since: Since,
+    /// Its result has a place in the stream; before that `since` is where it begins.
+    attached: bool,
+    cancelled: Arc<AtomicBool>,
+}
+
+struct Listener {
+    outbox: Arc<Outbox>,
+    targets: HashMap<TargetId, Listening>,
+}
+
+/// The state of the fan-out's task.
+pub(super) struct Fanout {
+    shared: Arc<Shared>,
+    /// To itself: reading a window comes back as a command.
+    commands: mpsc::WeakSender<FanoutCommand>,
+    /// The last commit handed out, and the state as of then.
+    version: Version,
+    snapshot: Arc<dyn Snapshot>,
+    groups: Groups,
+    listeners: HashMap<ConnectionId, Listener>,
+    targets: u64,
+}
+
+impl Fanout {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        commands: mpsc::WeakSender<FanoutCommand>,
+        published: Published,
+    ) -> Fanout {
+        Fanout {
+            shared,
+            commands,
+            version: published.version,
+            snapshot: published.snapshot,
+            groups: Groups::default(),
+            listeners: HashMap::new(),
+            targets: 0,
+        }
+    }
+
+    /// Runs until the lane and all connections are gone.
+    pub(super) async fn run(
+        mut self,
+        mut batches: mpsc::Receiver<Batch>,
+        mut commands: mpsc::Receiver<FanoutCommand>,
+    ) {
+        let mut heartbeat = tokio::time::interval(self.shared.options.heartbeat);
+        loop {
+            tokio::select! {
+                batch = batches.recv() => match batch {
+                    Some(batch) => self.batch(batch).await,
+                    None => return,
+                },
+                Some(command) = commands.recv() => self.command(command),
+                _ = heartbeat.tick() => self.heartbeat(),
+            }
+        }
+    }
+
+    async fn batch(&mut self, batch: Batch) {
+        let commits: Vec<Arc<CommitRecord>> = batch.commits.into_iter().map(Arc::new).collect();
+        self.snapshot = batch.snapshot;
+        for (index, commit) in commits.iter().enumerate() {
+            self.commit(commit, &commits[index + 1..]).await;
+        }
+    }
+
+    async fn commit(&mut self, commit: &Arc<CommitRecord>, later: &[Arc<CommitRecord>]) {
+        self.version = commit.version;
+        let mut deltas = Vec::new();
+        for (id, indexes) in self.groups.candidates(commit) {
+            let Some(group) = self.groups.get_mut(id) else { continue };
+            let (snapshot, keys) = (&*self.snapshot, self.shared.keys);
+            match group.delta(commit, &indexes, &BatchView { snapshot, keys, later }).await {
+                Ok(Some(delta)) => deltas.push(Arc::new(delta)),
+                Ok(None) => {}
+                Err(error) => self.fail_group(id, &error),
+            }
+        }
+        self.deliver(&deltas);
+        // The author waits for a consistent point at its own commit, also if none of its targets
+        // changed.
+        if let Some(listener) = self.listeners.get(&commit.origin)
+            && !listener.targets.is_empty()
+        {
+            listener.outbox.push_current(commit.version);
+        }
+    }
+
+    fn deliver(&mut self, deltas: &[Arc<Delta>]) {
+        if let [delta] = deltas {
+            if let Some(group) = self.groups.get_mut(delta.group) {
+                for subscriber in group.subscribers.values() {
+                    subscriber.outbox.push_delta(delta, false);
+                }
+            }
+            return;
+        }
+        // How many more of the groups each connection listens to.
+        let mut remaining: HashMap<ConnectionId, usize> = HashMap::new();
+        for delta in deltas {
+            let Some(group) = self.groups.get_mut(delta.group) else { continue };
+            for connection in group.subscribers.keys() {
+                *remaining.entry(*connection).or_default() += 1;
+            }
+        }
+        for delta in deltas {
+            let Some(group) = self.groups.get_mut(delta.group) else { continue };
+            for (connection, subscriber) in &group.subscribers {
+                let left = remaining.entry(*connection).or_insert(1);
+                *left -= 1;
+                subscriber.outbox.push_delta(delta, *left > 0);
+            }
+        }
+    }
+
+    fn command(&mut self, command: FanoutCommand) {
+        match command {
+            FanoutCommand::Listen { outbox, listen } => self.listen(outbox, listen),
+            FanoutCommand::Unlisten { connection, target } => self.unlisten(connection, target),
+            FanoutCommand::Replay { connection } => self.replay(connection),
+            FanoutCommand::Disconnect { connection } => self.disconnect(connection),
+            FanoutCommand::Loaded { group, rows } => self.loaded(group, rows),
+        }
+        self.shared.metrics.groups.set(self.groups.len() as u64);
+        self.shared.metrics.targets.set(self.targets);
+    }
+
+    fn heartbeat(&self) {
+        for listener in self.listeners.values() {
+            listener.outbox.push_current(self.version);
+        }
+    }
+
+    fn listen(&mut self, outbox: Arc<Outbox>, listen: Listen) {
+        let Listen { target_id, target, resume } = listen;
+        let connection = outbox.id;
+        let listener = self
+            .listeners
+            .entry(connection)
+            .or_insert_with(|| Listener { outbox: Arc::clone(&outbox), targets: HashMap::new() });
+        if listener.targets.contains_key(&target_id) {
+            let message = format!("target id {target_id} is in use; choose another");
+            let status = Status { code: Code::AlreadyExists, message };
+            outbox.send(&ServerMessage::TargetError { target: target_id, status });
+            return;
+        }
+        let group = self.subscribe(&outbox, &target);
+        let since = self.since(resume);
+        let cancelled = Arc::default();
+        let listening = Listening { group, since, attached: false, cancelled };
+        if let Some(listener) = self.listeners.get_mut(&connection) {
+            listener.targets.insert(target_id, listening);
+            self.targets += 1;
+        }
+        self.attach(connection, &[target_id]);
+    }
+
+    /// Adds a target of a connection to the group of the same targets.
+    fn subscribe(&mut self, outbox: &Arc<Outbox>, target: &Target) -> GroupId {
+        let (id, new) = self.groups.find_or_create(target);
+        if let Some(group) = self.groups.get_mut(id) {
+            let subscriber = group
+                .subscribers
+                .entry(outbox.id)
+                .or_insert_with(|| Subscriber { outbox: Arc::clone(outbox), targets: 0 });
+            subscriber.targets += 1;
+        }
+        if new {
+            self.load(id);
+        }
+        id
+    }
+
+    fn since(&self, resume: Option<ResumeToken>) -> Since {
+        match resume {
+            None => Since::Nothing,
+            Some(token) if token.incarnation == self.shared.incarnation => {
+                Since::Version(token.version)
+            }
+            Some(_) => Since::Unusable("the resume token belongs to another life of the database"),
+        }
+    }
+
+    /// Gives those of the targets that are ready a place in their connection's stream.
+    fn attach(&mut self, connection: ConnectionId, targets: &[TargetId]) {
+        let Some(listener) = self.listeners.get_mut(&connection) else { return };
+        if listener.outbox.is_behind() {
+            // The replay that comes attaches them.
+            return;
+        }
+        let mut jobs = Vec::new();
+        for target in targets {
+            let Some(listening) = listener.targets.get_mut(target) else { continue };
+            let since = listening.since;
+            jobs.extend(job(&mut self.groups, *target, listening, since));
+        }
+        if jobs.is_empty() {
+            return;
+        }
+        if let Some(frames) = listener.outbox.push_bulk(self.version) {
+            self.spawn_attach(frames, jobs);
+        }
+    }
+
+    /// Continues a connection whose changes were dropped, and attaches what waited for that.
+    fn replay(&mut self, connection: ConnectionId) {
+        let Some(listener) = self.listeners.get_mut(&connection) else { return };
+        let Some((from, frames)) = listener.outbox.push_replay(self.version) else { return };
+        let mut jobs = Vec::new();
+        for (target, listening) in &mut listener.targets {
+            let since = if listening.attached { Since::Version(from) } else { listening.since };
+            jobs.extend(job(&mut self.groups, *target, listening, since));
+        }
+        self.spawn_attach(frames, jobs);
+    }
+
+    fn spawn_attach(&self, frames: mpsc::Sender<bytes::Bytes>, jobs: Vec<Job>) {
+        let attach = Attach {
+            shared: Arc::clone(&self.shared),
+            snapshot: Arc::clone(&self.snapshot),
+            version: self.version,
+            frames,
+        };
+        self.shared.spawner.spawn("attach", attach.run(jobs));
+    }
+
+    /// Reads the window of a limit query, in a task of its own.
+    fn load(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(id) else { return };
+        let Content::Loading(waiting) = &mut group.content else { return };
+        waiting.clear();
+        let source = Arc::clone(&group.source);
+        let (snapshot, keys) = (Arc::clone(&self.snapshot), self.shared.keys);
+        let commands = self.commands.clone();
+        self.shared.metrics.refills.add(1);
+        self.shared.spawner.spawn("load-window", async move {
+            let Source::Limited { matcher, limit } = &*source else { return };
+            let capacity = Window::capacity(*limit);
+            let rows = top(&*snapshot, keys, matcher, capacity, &Undo::new()).await;
+            if let Some(commands) = commands.upgrade() {
+                // If the fan-out has ended there is no group any more.
+                let _ = commands.send(FanoutCommand::Loaded { group: id, rows }).await;
+            }
+        });
+    }
+
+    fn loaded(&mut self, id: GroupId, rows: Result<Vec<Arc<Stored>>, EngineError>) {
+        let Some(group) = self.groups.get_mut(id) else { return };
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => return self.fail_group(id, &error),
+        };
+        if !group.loaded(rows) {
+            return self.load(id);
+        }
+        let connections: Vec<ConnectionId> = group.subscribers.keys().copied().collect();
+        for connection in connections {
+            let Some(listener) = self.listeners.get(&connection) else { continue };
+            let waiting = |(target, listening): (&TargetId, &Listening)| {
+                (listening.group == id && !listening.attached).then_some(*target)
+            };
+            let targets: Vec<TargetId> = listener.targets.iter().filter_map(waiting).collect();
+            self.attach(connection, &targets);
+        }
+    }
+
+    /// Ends all targets of a group whose result can no longer be told.
+    fn fail_group(&mut self, id: GroupId, error: &EngineError) {
+        tracing::error!(%error, group = id.0, "a group of targets failed");
+        let mut failed = Vec::new();
+        for (connection, listener) in &self.listeners {
+            for (target, listening) in &listener.targets {
+                if listening.group == id {
+                    failed.push((*connection, *target));
+                    let (target, status) = (*target, error.status());
+                    listener.outbox.send(&ServerMessage::TargetError { target, status });
+                }
+            }
+        }
+        for (connection, target) in failed {
+            self.unlisten(connection, target);
+        }
+    }
+
+    fn unlisten(&mut self, connection: ConnectionId, target: TargetId) {
+        let Some(listener) = self.listeners.get_mut(&connection) else { return };
+        if let Some(listening) = listener.targets.remove(&target) {
+            self.leave(connection, &listening);
+        }
+    }
+
+    fn disconnect(&mut self, connection: ConnectionId) {
+        let Some(listener) = self.listeners.remove(&connection) else { return };
+        for listening in listener.targets.values() {
+            self.leave(connection, listening);
+        }
+    }
+
+    fn leave(&mut self, connection: ConnectionId, listening: &Listening) {
+        self.targets -= 1;
+        listening.cancelled.store(true, Ordering::Relaxed);
+        let Some(group) = self.groups.get_mut(listening.group) else { return };
+        if let Some(subscriber) = group.subscribers.get_mut(&connection) {
+            subscriber.targets -= 1;
+            if subscriber.targets == 0 {
+                group.subscribers.remove(&connection);
+            }
+        }
+        if group.subscribers.is_empty() {
+            self.groups.remove(listening.group);
+        }
+    }
+}
+
+/// The work of attaching a target, unless its window is still being read.
+fn job(
+    groups: &mut Groups,
+    target: TargetId,
+    listening: &mut Listening,
+    since: Since,
+) -> Option<Job> {
+    let group = groups.get_mut(listening.group)?;
+    if matches!(group.content, Content::Loading(_)) {
+        return None;
+    }
+    listening.attached = true;
+    Some(Job {
+        target,
+        group: group.id,
+        source: Arc::clone(&group.source),
+        since,
+        rows: group.rows(),
+        cancelled: Arc::clone(&listening.cancelled),
+    })
+}

@@ -1,0 +1,326 @@
+//! The commit lane: the one task that orders and writes the commits of a database.
+//!
+//! It drains its queue into one storage transaction, acknowledges when that is durable, and hands
+//! the commits to the fan-out together with a snapshot of the state they left. Nothing else writes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use tidemark_protocol::model::{ClientId, Code, Version, WriteId};
+use tidemark_protocol::wire::client::Commit;
+use tidemark_protocol::wire::server::{ServerMessage, Status};
+use tokio::sync::{mpsc, oneshot};
+
+use super::commit::CommitRecord;
+use super::connection::ConnectionId;
+use super::error::{EngineError, Rejection};
+use super::fanout::Batch;
+use super::keys::Keys;
+use super::outbox::Outbox;
+use super::outcomes::{Known, Outcomes};
+use super::records::MetaRecord;
+use super::retention;
+use super::shared::Shared;
+use super::stage::Stage;
+use crate::store::{Key, Snapshot, Store, StoreError};
+
+/// How often an idle lane looks for log entries that have outlived their retention.
+const TRIM_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Stored bytes after which a batch is written, however many commits wait.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// What the lane is asked to do.
+pub(super) enum LaneCommand {
+    /// A commit; the answer goes to the outbox.
+    Commit { client: ClientId, connection: ConnectionId, commit: Commit, outbox: Arc<Outbox> },
+    /// Outcomes have been received.
+    Acknowledge { client: ClientId, connection: ConnectionId, through: WriteId },
+    /// The client's connection has ended.
+    Forget { client: ClientId },
+    /// Finish: everything queued before has been answered.
+    Close { done: oneshot::Sender<()> },
+}
+
+/// An answer that leaves when the batch is durable.
+struct Reply {
+    outbox: Arc<Outbox>,
+    message: ServerMessage,
+}
+
+/// The state of the lane's task.
+pub(super) struct Lane {
+    store: Arc<dyn Store>,
+    keys: Keys,
+    shared: Arc<Shared>,
+    fanout: mpsc::Sender<Batch>,
+    /// As of the last durable batch.
+    meta: MetaRecord,
+    /// The state after the last durable batch.
+    snapshot: Arc<dyn Snapshot>,
+    outcomes: Outcomes,
+    /// Set when a batch failed: what is on disk is unknown, so nothing more is committed.
+    failed: Option<String>,
+}
+
+/// A batch while it is being built.
+struct Building {
+    stage: Stage,
+    commits: Vec<CommitRecord>,
+    replies: Vec<Reply>,
+    last_version: Version,
+    /// What its commits will store.
+    bytes: usize,
+}
+
+impl Lane {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        keys: Keys,
+        shared: Arc<Shared>,
+        fanout: mpsc::Sender<Batch>,
+        meta: MetaRecord,
+        snapshot: Arc<dyn Snapshot>,
+    ) -> Lane {
+        let outcomes = Outcomes::default();
+        Lane { store, keys, shared, fanout, meta, snapshot, outcomes, failed: None }
+    }
+
+    /// Runs until it is closed or nobody can send to it any more.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<LaneCommand>) {
+        let mut trim = tokio::time::interval(TRIM_INTERVAL);
+        let mut queue = Vec::new();
+        loop {
+            let max = self.shared.options.group_commit_max;
+            let received = tokio::select! {
+                received = commands.recv_many(&mut queue, max) => received,
+                _ = trim.tick() => {
+                    self.run_batch(vec![]).await;
+                    continue;
+                }
+            };
+            if received == 0 {
+                return;
+            }
+            if let Some(done) = self.run_batch(std::mem::take(&mut queue)).await {
+                // Whoever closes waits for this; if it does not, there is nobody to tell.
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    fn new_batch(&self) -> Building {
+        Building {
+            stage: Stage::new(self.keys, Arc::clone(&self.snapshot)),
+            commits: Vec::new(),
+            replies: Vec::new(),
+            last_version: Version(self.meta.last_version),
+            bytes: 0,
+        }
+    }
+
+    /// Carries out commands as one storage transaction. Returns who waits for the lane to close.
+    async fn run_batch(&mut self, commands: Vec<LaneCommand>) -> Option<oneshot::Sender<()>> {
+        let mut batch = self.new_batch();
+        let mut closing = None;
+        for command in commands {
+            match command {
+                LaneCommand::Commit { client, connection, commit, outbox } => {
+                    self.commit(&mut batch, client, connection, &commit, outbox).await;
+                    if batch.bytes >= BATCH_BYTES {
+                        self.finish(batch).await;
+                        batch = self.new_batch();
+                    }
+                }
+                LaneCommand::Acknowledge { client, connection, through } => {
+                    if self.shared.is_current(client, connection) {
+                        self.outcomes.acknowledge(client, through);
+                    }
+                }
+                LaneCommand::Forget { client } => self.outcomes.unload(client),
+                LaneCommand::Close { done } => closing = Some(done),
+            }
+        }
+        self.finish(batch).await;
+        closing
+    }
+
+    async fn commit(
+        &mut self,
+        batch: &mut Building,
+        client: ClientId,
+        connection: ConnectionId,
+        commit: &Commit,
+        outbox: Arc<Outbox>,
+    ) {
+        if !self.shared.is_current(client, connection) {
+            // A newer connection of this client sends what it has no outcome for again.
+            return;
+        }
+        let write_id = commit.write_id;
+        let message = match self.try_commit(batch, client, connection, commit).await {
+            Ok(message) => message,
+            Err(rejection) => {
+                let status = match rejection {
+                    Rejection::Refused(status) => status,
+                    Rejection::Failed(error) => {
+                        tracing::error!(%error, "a commit could not be carried out");
+                        error.status()
+                    }
+                };
+                self.shared.metrics.commits_rejected.add(1);
+                ServerMessage::Rejected { write_id, status }
+            }
+        };
+        // Also a rejection waits: it may rest on a commit of this batch that is not durable yet.
+        batch.replies.push(Reply { outbox, message });
+    }
+
+    async fn try_commit(
+        &mut self,
+        batch: &mut Building,
+        client: ClientId,
+        connection: ConnectionId,
+        commit: &Commit,
+    ) -> Result<ServerMessage, Rejection> {
+        if let Some(reason) = &self.failed {
+            return Err(EngineError::Unavailable(reason.clone()).into());
+        }
+        let write_id = commit.write_id;
+        self.outcomes.load(client, self.keys, &self.snapshot).await?;
+        self.outcomes.acknowledge(client, commit.acknowledged_through);
+        if let Known::Committed(outcome) = self.outcomes.lookup(client, write_id)? {
+            self.shared.metrics.commits_repeated.add(1);
+            let results = outcome.results(commit.writes.len())?;
+            let version = Version(outcome.version);
+            return Ok(ServerMessage::Committed { write_id, version, results });
+        }
+        let now = u64::try_from(self.shared.clock.now().as_micros()).unwrap_or(0);
+        let version = Version(now.max(batch.last_version.0 + 1));
+        let staged = batch.stage.apply(&commit.writes, &commit.reads, version).await?;
+        batch.last_version = version;
+        batch.bytes += staged.stored_bytes;
+        self.outcomes.record(client, write_id, version, &staged.results);
+        batch.commits.push(CommitRecord { version, changes: staged.changes, origin: connection });
+        Ok(ServerMessage::Committed { write_id, version, results: staged.results })
+    }
+
+    /// Makes the batch durable, then answers and tells the fan-out.
+    async fn finish(&mut self, batch: Building) {
+        let Building { commits, mut replies, last_version, .. } = batch;
+        let written = match &self.failed {
+            Some(_) => false,
+            None => match self.write(&commits, last_version).await {
+                Ok(()) => true,
+                Err(error) => {
+                    self.batch_failed(&error, &mut replies);
+                    false
+                }
+            },
+        };
+        if written && !commits.is_empty() {
+            self.shared.metrics.commits.add(commits.len() as u64);
+            let snapshot = Arc::clone(&self.snapshot);
+            // Waits when the fan-out is behind, so that commits never outrun it without bound. It
+            // ends only after the lane.
+            let _ = self.fanout.send(Batch { commits, snapshot }).await;
+        }
+        for Reply { outbox, message } in replies {
+            outbox.answer_commit(&message);
+        }
+    }
+
+    /// Nothing of the batch is acknowledged. Unless the store promises that nothing was applied,
+    /// nobody knows what a restart will find, and no more is committed until then.
+    fn batch_failed(&mut self, error: &EngineError, replies: &mut [Reply]) {
+        self.outcomes.clear();
+        let status = if let EngineError::Store(StoreError::TooLarge { .. }) = error {
+            let message = "too much was to be written at once; retry".to_owned();
+            Status { code: Code::ResourceExhausted, message }
+        } else {
+            let reason = "the store failed; the server must be restarted".to_owned();
+            tracing::error!(%error, "a batch could not be made durable; no more commits are taken");
+            self.shared.fail(&reason);
+            self.failed = Some(reason.clone());
+            EngineError::Unavailable(reason).status()
+        };
+        for reply in replies {
+            if let ServerMessage::Committed { write_id, .. } = reply.message {
+                let status = status.clone();
+                reply.message = ServerMessage::Rejected { write_id, status };
+            }
+        }
+    }
+
+    /// Writes the batch as one transaction and moves the snapshot on.
+    async fn write(
+        &mut self,
+        commits: &[CommitRecord],
+        last_version: Version,
+    ) -> Result<(), EngineError> {
+        let mut meta = self.meta.clone();
+        let trimmed = retention::expired(
+            &self.shared.options,
+            self.shared.clock.now(),
+            self.keys,
+            &mut meta,
+            &self.snapshot,
+        )
+        .await?;
+        if commits.is_empty() && trimmed.is_empty() && !self.outcomes.is_dirty() {
+            return Ok(());
+        }
+        let mut transaction = self.store.begin().await?;
+        for key in trimmed {
+            transaction.delete(key);
+        }
+        for commit in commits {
+            for (key, value) in self.entries(commit, &mut meta) {
+                match value {
+                    Some(value) => transaction.put(key, value),
+                    None => transaction.delete(key),
+                }
+            }
+        }
+        for (client, record) in self.outcomes.take_dirty() {
+            transaction.put(self.keys.client(client), record.into());
+        }
+        meta.last_version = last_version.0;
+        transaction.put(self.keys.meta(), meta.encode_to_vec().into());
+        transaction.commit().await?;
+        self.snapshot = self.store.snapshot().await?;
+        self.shared.metrics.batches.add(1);
+        self.shared.metrics.log_bytes.set(meta.log_bytes);
+        self.meta = meta;
+        self.shared.publish(last_version, Arc::clone(&self.snapshot));
+        Ok(())
+    }
+
+    /// The documents and the log entry of one commit. A commit that changed nothing has none.
+    fn entries(
+        &self,
+        commit: &CommitRecord,
+        meta: &mut MetaRecord,
+    ) -> Vec<(Key, Option<bytes::Bytes>)> {
+        if commit.changes.is_empty() {
+            return vec![];
+        }
+        let mut entries = Vec::with_capacity(commit.changes.len() + 1);
+        for change in &commit.changes {
+            let after = change.after.as_ref().map(|stored| stored.bytes.clone());
+            entries.push((self.keys.document(&change.path), after));
+        }
+        let (key, record) = (self.keys.log(commit.version), commit.log_record().encode_to_vec());
+        meta.log_bytes += (key.len() + record.len()) as u64;
+        entries.push((key, Some(record.into())));
+        entries
+    }
+}
+
+impl From<EngineError> for Status {
+    fn from(error: EngineError) -> Status {
+        error.status()
+    }
+}

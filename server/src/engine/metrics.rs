@@ -1,0 +1,57 @@
+//! Counters of the engine, read by the metrics endpoint and by tests.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that tasks change and others read.
+#[derive(Debug, Default)]
+pub struct Metric(AtomicU64);
+
+impl Metric {
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub(super) fn set(&self, to: u64) {
+        self.0.store(to, Ordering::Relaxed);
+    }
+}
+
+/// The counters and gauges of one database.
+#[derive(Debug, Default)]
+pub struct EngineMetrics {
+    /// Commits that took effect.
+    pub commits: Metric,
+    /// Commits that were refused.
+    pub commits_rejected: Metric,
+    /// Commits that had taken effect before and were sent again.
+    pub commits_repeated: Metric,
+    /// Storage transactions; commits ÷ batches is the size of a group.
+    pub batches: Metric,
+    /// Bytes in the change log (gauge).
+    pub log_bytes: Metric,
+    /// Groups of identical targets (gauge).
+    pub groups: Metric,
+    /// Targets listening (gauge).
+    pub targets: Metric,
+    /// Changes handed to connections.
+    pub deltas: Metric,
+    /// Times a connection's waiting changes were merged per document.
+    pub coalesced: Metric,
+    /// Times a connection fell back to its resume token.
+    pub resyncs: Metric,
+    /// Listens continued from a token.
+    pub resumed: Metric,
+    /// Listens whose token could not be used.
+    pub resets: Metric,
+    /// Limit windows filled again from the store.
+    pub refills: Metric,
+    /// Documents sent as first snapshots.
+    pub snapshot_documents: Metric,
+    /// One-shot reads.
+    pub reads: Metric,
+}

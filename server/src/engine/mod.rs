@@ -1,0 +1,170 @@
+//! The engine of one database: commits in, changes out.
+//!
+//! A commit goes through the [`lane`] (order, rules, durability) into the change log and to the
+//! [`fanout`] (groups of identical targets), which puts shared frames into the [`outbox`] of every
+//! connection that listens. [`attach`] brings a new or resumed target to the point from which live
+//! changes continue. The session drives a [`Connection`]; nothing here knows of sockets.
+
+mod attach;
+mod catalog;
+mod coalesce;
+mod commit;
+mod connection;
+mod delta;
+mod error;
+mod fanout;
+mod groups;
+mod keys;
+mod lane;
+mod metrics;
+mod options;
+mod outbox;
+mod outcomes;
+mod reads;
+mod records;
+mod retention;
+mod shared;
+mod stage;
+mod view;
+mod window;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidemark_protocol::model::{ClientId, Code, Incarnation, Timestamp, Version, WriteId};
+use tidemark_protocol::wire::server::{ServerMessage, Status};
+use tokio::sync::{mpsc, oneshot};
+
+pub use connection::{Connection, ConnectionId};
+pub use error::EngineError;
+pub use metrics::{EngineMetrics, Metric};
+pub use options::DatabaseOptions;
+
+use crate::clock::{Clock, Seed};
+use crate::store::Store;
+use crate::tasks::Tasks;
+use fanout::{Fanout, FanoutCommand};
+use lane::{Lane, LaneCommand};
+use outbox::Outbox;
+use shared::{Published, Shared};
+
+/// Batches that may wait for the fan-out before the lane does.
+const BATCH_QUEUE: usize = 16;
+/// Commands that may wait for the fan-out before connections do.
+const COMMAND_QUEUE: usize = 1_024;
+
+/// Names a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseName {
+    /// The project it belongs to.
+    pub project: String,
+    /// Its own name; Firestore's default is `(default)`.
+    pub database: String,
+}
+
+/// An open database. Clones are the same database.
+#[derive(Clone)]
+pub struct Database {
+    shared: Arc<Shared>,
+    lane: mpsc::Sender<LaneCommand>,
+    fanout: mpsc::Sender<FanoutCommand>,
+    last_connection: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("keys", &self.shared.keys).finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Opens a database of the store, creating it if need be, and starts its tasks. At most one at a
+    /// time may have a database open.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        name: &DatabaseName,
+        options: DatabaseOptions,
+        clock: Arc<dyn Clock>,
+        tasks: &Tasks,
+    ) -> Result<Database, EngineError> {
+        let fresh = Incarnation(Seed::from_system().next());
+        let (keys, meta) =
+            catalog::open(&store, &name.project, &name.database, clock.now(), fresh).await?;
+        let snapshot = store.snapshot().await?;
+        let published = Published { version: Version(meta.last_version), snapshot };
+        let shared = Arc::new(Shared::new(
+            options,
+            clock,
+            keys,
+            Incarnation(meta.incarnation),
+            tasks.spawner(),
+            published.clone(),
+        ));
+        let (lane, lane_commands) = mpsc::channel(shared.options.lane_queue);
+        let (fanout, fanout_commands) = mpsc::channel(COMMAND_QUEUE);
+        let (batches, batch_queue) = mpsc::channel(BATCH_QUEUE);
+        let snapshot = Arc::clone(&published.snapshot);
+        let commit_lane = Lane::new(store, keys, Arc::clone(&shared), batches, meta, snapshot);
+        tasks.spawn("commit-lane", commit_lane.run(lane_commands));
+        let fan_out = Fanout::new(Arc::clone(&shared), fanout.downgrade(), published);
+        tasks.spawn("fan-out", fan_out.run(batch_queue, fanout_commands));
+        Ok(Database { shared, lane, fanout, last_connection: Arc::default() })
+    }
+
+    /// The life of the database that resume tokens belong to.
+    pub fn incarnation(&self) -> Incarnation {
+        self.shared.incarnation
+    }
+
+    /// The server's time.
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// The newest durable commit.
+    pub fn version(&self) -> Version {
+        self.shared.published().version
+    }
+
+    /// Counters and gauges.
+    pub fn metrics(&self) -> &EngineMetrics {
+        &self.shared.metrics
+    }
+
+    /// Why the database takes no more commits, if so: its store failed, a restart is needed.
+    pub fn failure(&self) -> Option<&str> {
+        self.shared.failure()
+    }
+
+    /// Connects a client. Older connections of the same client can commit no more: they are told to
+    /// go away and end.
+    pub async fn connect(
+        &self,
+        client: ClientId,
+        acknowledged_through: WriteId,
+    ) -> Result<Connection, Status> {
+        let id = ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1);
+        let outbox = Arc::new(Outbox::new(id, Arc::clone(&self.shared), self.fanout.clone()));
+        if let Some(former) = self.shared.register(client, id, &outbox) {
+            let message = "another connection of this client has taken over".to_owned();
+            let status = Status { code: Code::Aborted, message };
+            former.send(&ServerMessage::GoAway { status, reconnect_after: None });
+            former.close();
+        }
+        let (shared, lane) = (Arc::clone(&self.shared), self.lane.clone());
+        let connection = Connection::new(client, outbox, shared, lane, self.fanout.clone());
+        if acknowledged_through > WriteId(0) {
+            connection.acknowledge(acknowledged_through).await;
+        }
+        Ok(connection)
+    }
+
+    /// Answers the commits that are queued, then takes no more.
+    pub async fn close(&self) {
+        let (done, finished) = oneshot::channel();
+        if self.lane.send(LaneCommand::Close { done }).await.is_ok() {
+            // An error means that the lane has ended, which is what is waited for.
+            let _ = finished.await;
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What can be set for a database.
+
+use std::time::Duration;
+
+/// Sizes and times of one database.
+#[derive(Clone, Debug)]
+pub struct DatabaseOptions {
+    /// How long commits stay in the change log; a listen can be resumed that long.
+    pub log_retention: Duration,
+    /// How large the change log may be; the oldest commits go first.
+    pub log_bytes: u64,
+    /// Changes that may wait for one connection before they are coalesced, then dropped to its
+    /// resume token.
+    pub outbox_bytes: usize,
+    /// Commits that share one storage transaction at most.
+    pub group_commit_max: usize,
+    /// Commits that may wait for the lane; connections wait beyond it.
+    pub lane_queue: usize,
+    /// One-shot reads that one connection may have under way.
+    pub reads_in_flight: usize,
+    /// Changes that a resumed listen may replay; beyond it the whole result is sent again.
+    pub replay_bytes: usize,
+    /// How often an idle listening connection is told that the version has moved.
+    pub heartbeat: Duration,
+}
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        DatabaseOptions {
+            log_retention: Duration::from_secs(7 * 24 * 60 * 60),
+            log_bytes: 4 << 30,
+            outbox_bytes: 1 << 20,
+            group_commit_max: 1_024,
+            lane_queue: 4_096,
+            reads_in_flight: 100,
+            replay_bytes: 64 << 20,
+            heartbeat: Duration::from_secs(15),
+        }
+    }
+}
