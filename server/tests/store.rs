@@ -101,8 +101,7 @@ async fn an_unknown_scheme_is_told_what_is_supported() {
 
 #[tokio::test]
 async fn settings_in_a_url_are_refused() {
-    for url in
-        ["surrealkv://x?sync=never", "mem:?x=1", "mem:///x/y", "surrealkv:", "surrealkv://"]
+    for url in ["surrealkv://x?sync=never", "mem:?x=1", "mem:///x/y", "surrealkv:", "surrealkv://"]
     {
         let error = refused(url).await;
         assert!(matches!(error, StoreError::InvalidUrl { .. }), "{url}: {error}");

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::{
-    Key, KeyRange, MAX_KEY, ScanDirection, Snapshot, Store, StoreError, Transaction, open,
+    Key, KeyRange, MAX_KEY, MAX_TRANSACTION, PER_WRITE, ScanDirection, Snapshot, Store, StoreError,
+    Transaction, open,
 };
 
 /// Where a case finds an empty store.
@@ -49,6 +50,7 @@ macro_rules! store_conformance {
             disjoint_transactions_do_not_conflict
             a_dropped_transaction_leaves_nothing
             invalid_keys_fail_the_whole_commit
+            a_transaction_that_is_too_large_is_refused
             large_values_and_batches_survive
             a_snapshot_outlives_a_full_write_buffer
             concurrent_commits_lose_nothing
@@ -420,6 +422,28 @@ pub async fn invalid_keys_fail_the_whole_commit<F: Fixture>() {
     let longest = vec![0xFF; MAX_KEY];
     put_all(&*store, &[(&longest, "fits")]).await;
     assert_eq!(get(&*store, &longest).await, Some(bytes("fits")));
+    store.close().await.unwrap();
+}
+
+/// Case: the size limit refuses a transaction as a whole, and one at the limit passes, repeatedly.
+pub async fn a_transaction_that_is_too_large_is_refused<F: Fixture>() {
+    let (_fixture, store) = opened::<F>().await;
+    let largest = Bytes::from(vec![7; MAX_TRANSACTION - PER_WRITE - 1]);
+    let mut transaction = store.begin().await.unwrap();
+    transaction.put(b"k".to_vec(), largest.clone());
+    transaction.put(b"l".to_vec(), Bytes::new());
+    let outcome = transaction.commit().await;
+    assert!(
+        matches!(outcome, Err(StoreError::TooLarge { bytes }) if bytes > MAX_TRANSACTION),
+        "{outcome:?}"
+    );
+    assert_eq!(get(&*store, "l").await, None);
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        let mut transaction = store.begin().await.unwrap();
+        transaction.put(key.as_bytes().to_vec(), largest.clone());
+        transaction.commit().await.unwrap();
+    }
+    assert_eq!(get(&*store, "f").await, Some(largest));
     store.close().await.unwrap();
 }
 

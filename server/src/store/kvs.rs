@@ -3,10 +3,26 @@
 //! [`super::open`] drives it. It is the only file that names those crates, and it must let neither
 //! their types nor their error texts' meaning out: callers see [`StoreError`].
 //!
-//! SurrealKV runs with `sync=every`: a commit writes its batch to the write-ahead log and then waits
-//! for the engine's coordinator thread to fsync it, one fsync for all commits that wait.
+//! SurrealKV runs with `sync=every`: a commit appends its batch to the write-ahead log, puts it into
+//! the write buffer and then waits for the engine's coordinator thread to fsync the log.
+//!
+//! Two defects of SurrealKV 0.21.4 would break that promise; both concern crashes, and
+//! `server/tests/store_crash.rs` fails without what is done about them here:
+//!
+//! - A batch that finds the write buffer full has already been appended to the old log file. The
+//!   engine then begins a new file and a new buffer, puts the batch there, writes the old buffer out
+//!   and removes the old file. Until the new buffer is written out too, the batch is in no file. So
+//!   [`Shared::commit`] looks whether a log file was begun, and if so commits the same writes once
+//!   more, which puts them into the new file, before it acknowledges. Durable commits go one at a
+//!   time for this: nothing can come in between.
+//! - After a crash the engine goes on appending to the log file it recovered from: behind a torn
+//!   record, where the next recovery stops; or, after it repaired the file, to the copy it had just
+//!   replaced; or, when the file holds more than one buffer, to a file it has marked as done. So
+//!   [`open_directory`] first opens a store that was not closed in order to close it, which moves
+//!   everything into sorted files, and only then opens it for use, with a new log file.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,13 +34,22 @@ use surrealdb_kvs::{
     Error, Key as KvsKey, KeyRange as KvsRange, Transactable, TransactionBuilder, TransactionType,
 };
 use surrealdb_kvs_any::Backends;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{Key, KeyRange, MAX_KEY, ScanDirection, Snapshot, Store, StoreError, Transaction};
+use super::wal::LogFiles;
+use super::{
+    Key, KeyRange, MAX_KEY, MAX_TRANSACTION, PER_WRITE, ScanDirection, Snapshot, Store, StoreError,
+    Transaction,
+};
 
-/// The write buffer. A transaction larger than this is refused. Up to three live at once (one that
-/// fills, two that are being written out), so this bounds memory at about three times its size.
-const MEMTABLE_BYTES: usize = 64 << 20;
+/// The write buffer. Up to three live at once (one that fills, two that are being written out), so
+/// this bounds memory at about three times its size. A transaction and its repetition fit an empty
+/// one twice over; one that does not fit makes the engine fail each recovery from then on.
+const MEMTABLE_BYTES: usize = 4 * MAX_TRANSACTION;
+/// The write buffer during recovery. It holds all that one log file can: a full buffer and the batch
+/// that did not fit any more. The engine loses data if it has to divide a file between buffers.
+const RECOVERY_MEMTABLE_BYTES: usize = 2 * MEMTABLE_BYTES;
 /// Decoded blocks of the files, kept for reads.
 const BLOCK_CACHE_BYTES: usize = 256 << 20;
 /// As many waiters as the coordinator takes at once: with the threshold for waiting at the same
@@ -41,7 +66,7 @@ pub(super) async fn open_memory(url: &str) -> Result<KvsStore, StoreError> {
             reason: "mem: takes neither path nor settings",
         });
     }
-    KvsStore::connect("mem", "", false).await
+    KvsStore::connect("mem", "", None, MEMTABLE_BYTES).await
 }
 
 /// Opens or creates the SurrealKV store in a directory.
@@ -52,7 +77,36 @@ pub(super) async fn open_directory(url: &str) -> Result<KvsStore, StoreError> {
         action: "create the directory",
         reason: format!("{path}: {error}"),
     })?;
-    KvsStore::connect("surrealkv", path, true).await
+    let log = LogFiles::of_store(Path::new(path));
+    if log.hold_data().map_err(|error| log_error("open", &error))? {
+        recover(path).await?;
+        if log.hold_data().map_err(|error| log_error("recover", &error))? {
+            let reason = "the log could not be written out, is the disk full?".to_owned();
+            return Err(StoreError::Unavailable { action: "recover", reason });
+        }
+    }
+    let store = KvsStore::connect("surrealkv", path, Some(log), MEMTABLE_BYTES).await?;
+    if let Some(log) = &store.shared.log {
+        log.lock().await.look().map_err(|error| log_error("open", &error))?;
+    }
+    Ok(store)
+}
+
+/// Moves what a crash left in the log into sorted files.
+async fn recover(path: &str) -> Result<(), StoreError> {
+    let store = KvsStore::connect("surrealkv", path, None, RECOVERY_MEMTABLE_BYTES).await?;
+    // The engine keeps a log of which it could read nothing, unless there is something to write out.
+    // No caller can own a key of this length.
+    let nothing = BTreeMap::from([(vec![0xFF; MAX_KEY + 1], None)]);
+    let open = store.shared.start(TransactionType::Write, "recover").await?;
+    commit_once(&open, &nothing).await?;
+    drop(open);
+    tracing::info!("the store was not closed, recovered it from its log");
+    store.close().await
+}
+
+fn log_error(action: &'static str, error: &std::io::Error) -> StoreError {
+    StoreError::Io { action, reason: format!("log files: {error}") }
 }
 
 /// The directory that a `surrealkv:` URL names.
@@ -70,14 +124,14 @@ fn directory_of(url: &str) -> Result<&str, StoreError> {
 }
 
 /// The settings of the engine; it ignores unknown names without a word, hence the test below.
-fn settings() -> ConfigMap {
+fn settings(memtable_bytes: usize) -> ConfigMap {
     ConfigMap::empty()
         .with_key_value("datastore_sync", "every")
         .with_key_value("datastore_versioned", "false")
         // Values stay in the sorted files: the separate value log is not checksummed when read, and
         // its space comes back only when every value in a log file is dead.
         .with_key_value("surrealkv_enable_vlog", "false")
-        .with_key_value("surrealkv_max_memtable_size", MEMTABLE_BYTES.to_string())
+        .with_key_value("surrealkv_max_memtable_size", memtable_bytes.to_string())
         .with_key_value("surrealkv_block_cache_capacity", BLOCK_CACHE_BYTES.to_string())
         .with_key_value("surrealkv_grouped_commit_wait_threshold", COORDINATOR_BATCH.to_string())
         .with_key_value("surrealkv_grouped_commit_max_batch_size", COORDINATOR_BATCH.to_string())
@@ -90,6 +144,8 @@ struct Shared {
     closed: AtomicBool,
     /// Set by a commit whose outcome is unknown, never cleared.
     broken: AtomicBool,
+    /// The engine's log, if it has one that this store must watch. Held for the whole of a commit.
+    log: Option<Mutex<LogFiles>>,
 }
 
 impl Shared {
@@ -109,28 +165,82 @@ impl Shared {
         if self.broken.load(Ordering::Acquire) {
             return Err(StoreError::Unavailable {
                 action: "commit",
-                reason: "an earlier commit failed with unknown outcome, open the store again"
+                reason: "the outcome of an earlier commit is unknown, open the store again"
                     .to_owned(),
             });
         }
         Ok(())
     }
+
+    /// Commits the writes in `open`, and once more in a transaction of their own if the engine began
+    /// a new log file meanwhile.
+    async fn commit(&self, open: &Open, writes: &Writes) -> Result<(), StoreError> {
+        let mut log = match &self.log {
+            Some(log) => Some(log.lock().await),
+            None => None,
+        };
+        self.check_usable()?;
+        let mut outcome = Outcome { broken: &self.broken, known: false };
+        let first = commit_once(open, writes).await;
+        if first.is_ok()
+            && let Some(log) = &mut log
+        {
+            while log.advanced().map_err(|error| log_error("commit", &error))? {
+                let again = self.start(TransactionType::Write, "commit").await?;
+                commit_once(&again, writes).await?;
+            }
+        }
+        outcome.known = first.as_ref().err().is_none_or(leaves_nothing);
+        first
+    }
+}
+
+/// Own writes of a transaction; `None` deletes.
+type Writes = BTreeMap<Key, Option<Bytes>>;
+
+/// Breaks the store when a commit ends, or is dropped, with an unknown outcome.
+struct Outcome<'a> {
+    broken: &'a AtomicBool,
+    known: bool,
+}
+
+impl Drop for Outcome<'_> {
+    fn drop(&mut self) {
+        if !self.known {
+            self.broken.store(true, Ordering::Release);
+        }
+    }
+}
+
+async fn commit_once(open: &Open, writes: &Writes) -> Result<(), StoreError> {
+    for (key, value) in writes {
+        let key = KvsKey::from(key.as_slice());
+        let applied = match value {
+            Some(value) => open.0.set(key, value.to_vec()).await,
+            None => open.0.del(key).await,
+        };
+        applied.map_err(|error| classify("put", error))?;
+    }
+    open.0.commit().await.map_err(|error| classify("commit", error))
 }
 
 /// A store of SurrealDB's key-value crates.
 pub(super) struct KvsStore {
     shared: Arc<Shared>,
-    /// Whether it holds files, and with them a lock.
-    durable: bool,
 }
 
 impl KvsStore {
-    async fn connect(scheme: &str, path: &str, durable: bool) -> Result<Self, StoreError> {
+    async fn connect(
+        scheme: &str,
+        path: &str,
+        log: Option<LogFiles>,
+        memtable_bytes: usize,
+    ) -> Result<Self, StoreError> {
         let builder = Backends::community()
             .new_transaction_builder(
                 &format!("{scheme}://{path}"),
                 CancellationToken::new(),
-                settings(),
+                settings(memtable_bytes),
             )
             .await
             .map_err(|error| match classify("open", error) {
@@ -139,9 +249,13 @@ impl KvsStore {
                 }
                 other => other,
             })?;
-        let shared =
-            Shared { builder, closed: AtomicBool::new(false), broken: AtomicBool::new(false) };
-        Ok(Self { shared: Arc::new(shared), durable })
+        let shared = Shared {
+            builder,
+            closed: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            log: log.map(Mutex::new),
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 }
 
@@ -168,14 +282,6 @@ impl Store for KvsStore {
             return Ok(());
         }
         self.shared.builder.shutdown().await.map_err(|error| classify("close", error))
-    }
-}
-
-impl Drop for KvsStore {
-    fn drop(&mut self) {
-        if self.durable && !self.shared.closed.load(Ordering::Acquire) {
-            tracing::warn!("the store was dropped without being closed and stays locked");
-        }
     }
 }
 
@@ -263,8 +369,8 @@ impl KvsSnapshot {
 struct KvsTransaction {
     open: Open,
     shared: Arc<Shared>,
-    /// Own writes; `None` deletes. They reach the engine at the commit.
-    writes: BTreeMap<Key, Option<Bytes>>,
+    /// They reach the engine at the commit.
+    writes: Writes,
 }
 
 #[async_trait]
@@ -287,31 +393,21 @@ impl Transaction for KvsTransaction {
         self.writes.insert(key, None);
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
-        self.shared.check_usable()?;
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
         let mut bytes = 0;
-        for (key, value) in std::mem::take(&mut self.writes) {
-            check_key(&key)?;
-            bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-            let key = KvsKey::from(key);
-            let applied = match value {
-                Some(value) => self.open.0.set(key, Vec::from(value)).await,
-                None => self.open.0.del(key).await,
-            };
-            applied.map_err(|error| classify("put", error))?;
+        for (key, value) in &self.writes {
+            check_key(key)?;
+            bytes += PER_WRITE + key.len() + value.as_ref().map_or(0, Bytes::len);
         }
-        let outcome = self.open.0.commit().await.map_err(|error| commit_error(bytes, error));
-        if let Err(error) = &outcome
-            && leaves_outcome_unknown(error)
-        {
-            self.shared.broken.store(true, Ordering::Release);
+        if bytes > MAX_TRANSACTION {
+            return Err(StoreError::TooLarge { bytes });
         }
-        outcome
+        self.shared.commit(&self.open, &self.writes).await
     }
 }
 
-/// Whether a failed commit may have been applied.
-fn leaves_outcome_unknown(error: &StoreError) -> bool {
+/// Whether a commit that failed this way was not applied.
+fn leaves_nothing(error: &StoreError) -> bool {
     match error {
         StoreError::Conflict
         | StoreError::Closed
@@ -319,8 +415,10 @@ fn leaves_outcome_unknown(error: &StoreError) -> bool {
         | StoreError::TooLarge { .. }
         | StoreError::UnknownScheme { .. }
         | StoreError::InvalidUrl { .. }
-        | StoreError::Locked { .. } => false,
-        StoreError::Unavailable { .. } | StoreError::Corrupt { .. } | StoreError::Io { .. } => true,
+        | StoreError::Locked { .. } => true,
+        StoreError::Unavailable { .. } | StoreError::Corrupt { .. } | StoreError::Io { .. } => {
+            false
+        }
     }
 }
 
@@ -331,25 +429,12 @@ fn check_key(key: &[u8]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// [`classify`] for a commit, where the engine also refuses batches that do not fit its buffer.
-fn commit_error(bytes: usize, error: Error) -> StoreError {
-    match classify("commit", error) {
-        StoreError::Unavailable { reason, .. }
-            if ["Batch too large", "Memtable arena is full"].iter().any(|t| reason.contains(t)) =>
-        {
-            StoreError::TooLarge { bytes, reason }
-        }
-        other => other,
-    }
-}
-
 /// Our error for one of the engine. It keeps most of its causes as text only, so the text decides
 /// between damage, the file system and the rest.
 fn classify(action: &'static str, error: Error) -> StoreError {
     let reason = match error {
         Error::TransactionConflict(_) => return StoreError::Conflict,
         Error::Shutdown => return StoreError::Closed,
-        Error::TransactionTooLarge => "Batch too large".to_owned(),
         Error::Transaction(reason) | Error::Datastore(reason) => reason,
         other => other.to_string(),
     };
@@ -377,7 +462,7 @@ mod tests {
 
     #[test]
     fn the_settings_arrive_at_the_engine() {
-        let config: SurrealKvConfig = settings().load();
+        let config: SurrealKvConfig = settings(MEMTABLE_BYTES).load();
         assert_eq!(config.sync_mode, SyncMode::Every);
         assert!(!config.versioned);
         assert!(!config.enable_vlog);
@@ -403,7 +488,5 @@ mod tests {
         assert!(matches!(text("Data corruption detected: x"), StoreError::Corrupt { .. }));
         assert!(matches!(text("Transaction retry required: old"), StoreError::Conflict));
         assert!(matches!(text("Write stall: x"), StoreError::Unavailable { .. }));
-        let large = commit_error(7, Error::Transaction("Batch too large".to_owned()));
-        assert!(matches!(large, StoreError::TooLarge { bytes: 7, .. }));
     }
 }
