@@ -112,10 +112,12 @@ impl Tree {
         &found.unwrap_or_else(|| panic!("{path} is missing: write it")).text
     }
 
-    /// Rust files that only exist under `#[cfg(test)]`, by their `mod` line in the parent.
+    /// Test folders, conformance suites, and modules declared under `#[cfg(test)]`.
     pub(crate) fn is_test(&self, path: &str) -> bool {
         let parts: Vec<&str> = path.split('/').collect();
-        if parts.iter().any(|part| matches!(*part, "tests" | "benches" | "fuzz")) {
+        if parts.iter().any(|part| {
+            matches!(*part, "tests" | "benches" | "fuzz" | "conformance.rs" | "conformance")
+        }) {
             return true;
         }
         self.test_modules.iter().any(|module| {
