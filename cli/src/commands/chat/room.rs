@@ -1,0 +1,282 @@
+//! What is known of a room: messages in the order that is the same for all, own messages that wait,
+//! and the state of the connection. Pure; fed by `feed`, shown by the front ends.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use tidemark_core::{Fields, Value};
+use tidemark_protocol::model::Timestamp;
+
+/// A message that the server has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    /// The document's id.
+    pub(super) id: String,
+    /// Who wrote it.
+    pub(super) from: String,
+    /// What it says.
+    pub(super) text: String,
+    /// When the server committed it.
+    pub(super) at: Timestamp,
+}
+
+impl Message {
+    /// From a document's fields; none if it is no message.
+    pub(super) fn read(id: &str, fields: &Fields) -> Option<Message> {
+        let text_of = |name: &str| match fields.get(name) {
+            Some(Value::String(text)) => Some(text.clone()),
+            _ => None,
+        };
+        let Some(Value::Timestamp(at)) = fields.get("at") else { return None };
+        let from = text_of("from").unwrap_or_else(|| "?".to_owned());
+        Some(Message { id: id.to_owned(), from, text: text_of("text")?, at: *at })
+    }
+}
+
+/// An own message that is not committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outgoing {
+    /// The id its document has or will have.
+    pub(super) id: String,
+    /// What it says.
+    pub(super) text: String,
+    /// When it was typed, in milliseconds since the Unix epoch.
+    pub(super) sent_at: i64,
+    /// Why the server refused it, once it has.
+    pub(super) rejected: Option<String>,
+}
+
+/// The connection, for the banner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// Not yet, or again.
+    Connecting,
+    /// Messages come and go.
+    Online,
+    /// And why.
+    Offline(String),
+}
+
+/// One line of the conversation, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Entry<'a> {
+    /// The server has it.
+    Committed {
+        /// The message.
+        message: &'a Message,
+        /// Whether it was written here.
+        own: bool,
+    },
+    /// It waits, or was refused.
+    Outgoing(&'a Outgoing),
+}
+
+/// The model.
+pub(super) struct Room {
+    title: String,
+    name: String,
+    /// In the order for all: the commit's time, then the id.
+    messages: BTreeMap<(Timestamp, String), Message>,
+    /// Where a message is in `messages`.
+    times: HashMap<String, Timestamp>,
+    /// Own messages of this session, also after they were committed.
+    own: HashSet<String>,
+    /// All messages that the listener has shown.
+    listed: HashSet<String>,
+    /// Own messages that are not committed, in the order typed.
+    outgoing: VecDeque<Outgoing>,
+    link: Link,
+}
+
+impl Room {
+    /// An empty room.
+    pub(super) fn new(title: &str, name: &str) -> Room {
+        Room {
+            title: title.to_owned(),
+            name: name.to_owned(),
+            messages: BTreeMap::new(),
+            times: HashMap::new(),
+            own: HashSet::new(),
+            listed: HashSet::new(),
+            outgoing: VecDeque::new(),
+            link: Link::Connecting,
+        }
+    }
+
+    /// The room's name.
+    pub(super) fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// The user's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How the connection is.
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The connection has changed.
+    pub(super) fn set_link(&mut self, link: Link) {
+        self.link = link;
+    }
+
+    /// Whether a message was written in this session.
+    pub(super) fn is_own(&self, id: &str) -> bool {
+        self.own.contains(id)
+    }
+
+    /// Notes that the listener shows a message; whether it is the first time.
+    pub(super) fn first_listing(&mut self, id: &str) -> bool {
+        self.listed.insert(id.to_owned())
+    }
+
+    /// The user has said something.
+    pub(super) fn say(&mut self, id: &str, text: &str, sent_at: i64) {
+        self.own.insert(id.to_owned());
+        let (id, text) = (id.to_owned(), text.to_owned());
+        self.outgoing.push_back(Outgoing { id, text, sent_at, rejected: None });
+    }
+
+    /// The next own message to send.
+    pub(super) fn next_to_send(&self) -> Option<&Outgoing> {
+        self.outgoing.iter().find(|message| message.rejected.is_none())
+    }
+
+    /// How many own messages wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.outgoing.iter().filter(|message| message.rejected.is_none()).count()
+    }
+
+    /// The server has committed an own message, perhaps before the listener tells.
+    pub(super) fn committed(&mut self, id: &str, at: Timestamp) {
+        let Some(index) = self.outgoing.iter().position(|message| message.id == id) else { return };
+        if let Some(Outgoing { id, text, .. }) = self.outgoing.remove(index)
+            && !self.times.contains_key(&id)
+        {
+            self.put(Message { id, from: self.name.clone(), text, at });
+        }
+    }
+
+    /// The server has refused an own message.
+    pub(super) fn rejected(&mut self, id: &str, reason: &str) {
+        if let Some(message) = self.outgoing.iter_mut().find(|message| message.id == id) {
+            message.rejected = Some(reason.to_owned());
+        }
+    }
+
+    /// The server shows a message.
+    pub(super) fn show(&mut self, message: Message) {
+        self.outgoing.retain(|outgoing| outgoing.id != message.id);
+        self.put(message);
+    }
+
+    /// The server no longer shows a message.
+    pub(super) fn hide(&mut self, id: &str) {
+        if let Some(at) = self.times.remove(id) {
+            self.messages.remove(&(at, id.to_owned()));
+        }
+    }
+
+    fn put(&mut self, message: Message) {
+        self.hide(&message.id);
+        self.times.insert(message.id.clone(), message.at);
+        self.messages.insert((message.at, message.id.clone()), message);
+    }
+
+    /// The conversation: what the server has, in the order for all, then what waits.
+    pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = Entry<'_>> {
+        let committed = self.messages.values();
+        let committed =
+            committed.map(|message| Entry::Committed { message, own: self.is_own(&message.id) });
+        committed.chain(self.outgoing.iter().map(Entry::Outgoing))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn message(id: &str, at: i64) -> Message {
+        let at = Timestamp::from_micros(at).unwrap();
+        Message { id: id.to_owned(), from: "bob".to_owned(), text: id.to_owned(), at }
+    }
+
+    fn shown(room: &Room) -> String {
+        let line = |entry: Entry<'_>| match entry {
+            Entry::Committed { message, own: true } => format!("{}✓", message.text),
+            Entry::Committed { message, own: false } => message.text.clone(),
+            Entry::Outgoing(Outgoing { text, rejected: None, .. }) => format!("{text}…"),
+            Entry::Outgoing(Outgoing { text, rejected: Some(why), .. }) => format!("{text}✗{why}"),
+        };
+        room.entries().map(line).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn time_then_id_is_the_order_for_all() {
+        let mut room = Room::new("r", "ann");
+        for (id, at) in [("c", 2), ("b", 1), ("a", 2)] {
+            room.show(message(id, at));
+        }
+        assert_eq!(shown(&room), "b a c");
+    }
+
+    #[test]
+    fn an_own_message_waits_last_then_takes_its_place() {
+        let mut room = Room::new("r", "ann");
+        room.show(message("b", 1));
+        room.say("x", "hi", 0);
+        room.show(message("c", 3));
+        assert_eq!(shown(&room), "b c hi…");
+        assert_eq!(room.waiting(), 1);
+        room.committed("x", Timestamp::from_micros(2).unwrap());
+        assert_eq!(shown(&room), "b hi✓ c");
+        assert_eq!(room.waiting(), 0);
+    }
+
+    #[test]
+    fn the_listener_may_tell_before_or_after_the_acknowledgement() {
+        let mut before = Room::new("r", "ann");
+        before.say("x", "x", 0);
+        before.show(message("x", 5));
+        before.committed("x", Timestamp::from_micros(5).unwrap());
+        assert_eq!(shown(&before), "x✓");
+        let mut after = Room::new("r", "ann");
+        after.say("x", "x", 0);
+        after.committed("x", Timestamp::from_micros(5).unwrap());
+        after.show(message("x", 5));
+        assert_eq!(shown(&after), "x✓");
+    }
+
+    #[test]
+    fn a_refused_message_stays_with_its_reason_and_blocks_nothing() {
+        let mut room = Room::new("r", "ann");
+        room.say("x", "one", 0);
+        room.say("y", "two", 0);
+        assert_eq!(room.next_to_send().unwrap().id, "x");
+        room.rejected("x", "no");
+        assert_eq!(room.next_to_send().unwrap().id, "y");
+        assert_eq!(shown(&room), "one✗no two…");
+    }
+
+    #[test]
+    fn deleted_messages_go() {
+        let mut room = Room::new("r", "ann");
+        room.show(message("a", 1));
+        room.hide("a");
+        room.hide("never seen");
+        assert_eq!(shown(&room), "");
+    }
+
+    #[test]
+    fn what_is_no_message_is_not_read() {
+        let fields = |json| crate::value::read_document(json).unwrap();
+        assert_eq!(Message::read("a", &fields(r#"{"text":"x"}"#)), None);
+        let at = r#"{"at":{"$timestamp":"2026-01-02T03:04:05Z"}}"#;
+        assert_eq!(Message::read("a", &fields(at)), None);
+        let nameless = r#"{"text":"x","at":{"$timestamp":"2026-01-02T03:04:05Z"}}"#;
+        assert_eq!(Message::read("a", &fields(nameless)).unwrap().from, "?");
+    }
+}

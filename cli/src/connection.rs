@@ -1,0 +1,176 @@
+//! The client of a command, and waiting for the server's word with a time limit, notes about the
+//! connection, and Ctrl-C. Commands go through here for everything that can take time.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use tidemark_core::{Client, Code, ConnectionState, Error};
+
+use crate::args::ClientArgs;
+use crate::failure::{Failure, Kind, Outcome};
+use crate::output::note;
+
+/// Longer than anybody waits.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A client and how patient its user is.
+pub(crate) struct Connection {
+    client: Client,
+    url: String,
+    patience: Option<Duration>,
+}
+
+/// How a client's connection goes.
+pub(crate) type States = Pin<Box<dyn Stream<Item = ConnectionState> + Send>>;
+
+impl Connection {
+    /// Starts a client; does not wait for the network.
+    pub(crate) fn open(args: &ClientArgs) -> Outcome<Connection> {
+        let builder = Client::builder(&args.url).project(&args.project);
+        // How long to wait is decided here, not by the client.
+        let mut builder = builder.request_timeout(NEVER);
+        if let Some(token) = &args.token {
+            builder = builder.token(token);
+        }
+        let client = builder.build().map_err(|error| Failure::from(error).at(&args.url))?;
+        let patience = (!args.timeout.is_zero()).then_some(args.timeout);
+        Ok(Connection { client, url: args.url.clone(), patience })
+    }
+
+    /// The client.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Runs work that needs the server, for as long as `--timeout` allows.
+    pub(crate) async fn wait<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Outcome<T> {
+        self.wait_for(self.patience, work).await
+    }
+
+    /// Runs work that needs the server, however long the server is away.
+    pub(crate) async fn wait_forever<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Outcome<T> {
+        self.wait_for(None, work).await
+    }
+
+    async fn wait_for<T>(
+        &self,
+        patience: Option<Duration>,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Outcome<T> {
+        let mut monitor = Monitor::new(self);
+        tokio::pin!(work);
+        let limit = sleep_or_forever(patience);
+        tokio::pin!(limit);
+        let interrupt = tokio::signal::ctrl_c();
+        tokio::pin!(interrupt);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done?),
+                refused = monitor.next() => return Err(refused),
+                () = &mut limit => return Err(monitor.gave_up(patience.unwrap_or_default())),
+                _ = &mut interrupt => return Err(Failure::interrupted("interrupted")),
+            }
+        }
+    }
+
+    /// Says good-bye to the server.
+    pub(crate) async fn close(self) {
+        self.client.close().await;
+    }
+}
+
+async fn sleep_or_forever(patience: Option<Duration>) {
+    match patience {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells the user, once per outage, that the connection is gone and that it is back.
+pub(crate) struct Monitor {
+    states: States,
+    url: String,
+    /// Why we are offline, while we are. Set and cleared by `next`.
+    outage: Option<Error>,
+    /// Whether a note about the outage was printed. Set and cleared by `next`.
+    told: bool,
+}
+
+impl Monitor {
+    /// Follows a connection.
+    pub(crate) fn new(connection: &Connection) -> Monitor {
+        let states: States = Box::pin(connection.client.connection());
+        Monitor { states, url: connection.url.clone(), outage: None, told: false }
+    }
+
+    /// Prints notes until the server refuses for good; then gives the reason.
+    pub(crate) async fn next(&mut self) -> Failure {
+        while let Some(state) = self.states.next().await {
+            match state {
+                ConnectionState::Connecting => {}
+                ConnectionState::Online => {
+                    self.outage = None;
+                    if std::mem::take(&mut self.told) {
+                        note(format_args!("online: {} is back", self.url));
+                    }
+                }
+                ConnectionState::Offline { reason } if is_final(&reason) => {
+                    return Failure::from(reason).at(&self.url);
+                }
+                ConnectionState::Offline { reason } => {
+                    if !std::mem::replace(&mut self.told, true) {
+                        note(format_args!("offline: {}: {}; trying again", self.url, reason.message()));
+                    }
+                    self.outage = Some(reason);
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn gave_up(&self, patience: Duration) -> Failure {
+        let seconds = patience.as_secs_f64();
+        match &self.outage {
+            Some(reason) => Failure::new(
+                Kind::Status(Code::Unavailable),
+                format!("{}: {} (tried for {seconds} s)", self.url, reason.message()),
+            ),
+            None => Failure::new(
+                Kind::Status(Code::DeadlineExceeded),
+                format!("{} did not answer within {seconds} s", self.url),
+            )
+            .with_hint("the request may still have taken effect; --timeout waits longer"),
+        }
+    }
+}
+
+/// Whether reconnecting cannot help: credentials, project or protocol version are wrong.
+pub(crate) fn is_final(reason: &Error) -> bool {
+    match reason.code() {
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::FailedPrecondition
+        | Code::Unimplemented => true,
+        Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::AlreadyExists
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => false,
+    }
+}

@@ -1,0 +1,321 @@
+//! The real binary as a server and as clients: what comes in goes out again, exit codes, and what
+//! holds when the server is killed in the middle.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use harness::{Background, Ran, TestServer};
+use serde_json::{Value, json};
+
+fn lines(output: &str) -> Vec<Value> {
+    output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn paths(lines: &[Value]) -> Vec<&str> {
+    lines.iter().filter_map(|line| line["path"].as_str()).collect()
+}
+
+/// `count` messages in three rooms, as JSON lines.
+fn messages(count: usize) -> String {
+    let line = |seq: usize| {
+        let room = ["a", "b", "c"][seq % 3];
+        format!("{}\n", json!({"room": room, "seq": seq, "text": format!("line {seq} é日")}))
+    };
+    (0..count).map(line).collect()
+}
+
+const TEMPLATE: &str = "rooms/{room}/messages/{room}-{seq}";
+
+#[test]
+fn documents_are_written_read_changed_and_deleted() {
+    let server = TestServer::start();
+    let document = r#"{"title":"Hamlet","acts":5,"at":{"$timestamp":"2026-01-02T03:04:05Z"}}"#;
+    server.run(&["set", "plays/hamlet", document]).succeeds();
+    let update = ["update", "plays/hamlet", "meta.genre=\"tragedy\"", "--increment", "acts=1"];
+    server.run(&update).succeeds();
+    server.run(&["set", "plays/hamlet", r#"{"meta":{"year":1601}}"#, "--merge"]).succeeds();
+    let got = server.run(&["get", "plays/hamlet", "--json"]).succeeds();
+    let line = &lines(&got.stdout)[0];
+    let expected = json!({"title": "Hamlet", "acts": 6, "meta": {"genre": "tragedy", "year": 1601},
+        "at": {"$timestamp": "2026-01-02T03:04:05Z"}});
+    assert_eq!(line["fields"], expected);
+    assert!(line["update_version"].as_u64() > line["create_version"].as_u64());
+
+    let text = server.run(&["get", "plays/hamlet"]).succeeds().stdout;
+    assert!(text.starts_with("plays/hamlet  updated 20"), "{text}");
+    assert!(text.contains("  title  \"Hamlet\"\n"), "{text}");
+
+    server.run(&["delete", "plays/hamlet"]).succeeds();
+    server.run(&["delete", "plays/hamlet", "--if-exists"]).succeeds();
+}
+
+#[test]
+fn failures_have_codes_hints_and_nothing_on_stdout() {
+    let server = TestServer::start();
+    server.run(&["set", "a/b", "{}"]).succeeds();
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["get", "a/missing"], 3, "error[not-found]"),
+        (&["update", "a/missing", "x=1"], 3, "error[not-found]"),
+        (&["delete", "a/missing"], 3, "error[not-found]"),
+        (&["set", "a/b", "{}", "--create"], 4, "error[already-exists]"),
+        (&["get", "a"], 2, "error[invalid-argument]"),
+        (&["set", "a/b", "[1]"], 2, "JSON object"),
+        (&["set", "a/b", "nonsense"], 2, "quotes"),
+        (&["update", "a/b"], 2, "required"),
+        (&["query", "a", "--where", "x != 1"], 2, "not in this release"),
+        (&["query", "a", "--where", "x > 1", "--order-by", "y", "--start-at", "[1,2,3,4]"], 2, "error["),
+        (&["watch", "a/b", "--limit", "1"], 2, "queries are for collections"),
+        (&["import", "/no/such/file", "a/{b}"], 1, "/no/such/file"),
+        (&["import", "/no/such/file", "a/{b"], 2, "unmatched"),
+        (&["get", "a/b", "--project", "another"], 3, "error[not-found]"),
+        (&["frobnicate"], 2, "unrecognized"),
+    ];
+    for (arguments, code, message) in cases {
+        let ran = server.run(arguments);
+        assert_eq!(ran.code, Some(*code), "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(message), "{arguments:?}: {}", ran.stderr);
+        assert_eq!(ran.stdout, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn without_a_server_the_time_limit_holds() {
+    let server = TestServer::start();
+    let url = server.url();
+    drop(server);
+    let ran = Ran::of(&["get", "a/b", "--url", &url, "--timeout", "300ms"]);
+    assert_eq!(ran.code, Some(6), "{}", ran.stderr);
+    assert!(ran.stderr.contains("hint:"), "{}", ran.stderr);
+}
+
+#[test]
+fn queries_filter_order_limit_and_page() {
+    let server = TestServer::start();
+    for n in 0..6 {
+        let document = json!({"n": n, "even": n % 2 == 0}).to_string();
+        server.run(&["set", &format!("numbers/d{n}"), &document]).succeeds();
+    }
+    let ask = |clauses: &[&str]| {
+        let ran = server.run(&[&["query", "numbers", "--json"], clauses].concat()).succeeds();
+        let lines = lines(&ran.stdout);
+        lines.iter().map(|line| line["fields"]["n"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(&["--where", "even == true"]), [0, 2, 4]);
+    assert_eq!(ask(&["--where", "n>1", "--where", "n <= 4"]), [2, 3, 4]);
+    assert_eq!(ask(&["--order-by", "n:desc", "--limit", "2"]), [5, 4]);
+    assert_eq!(ask(&["--order-by", "n", "--start-after", "2", "--end-before", "5"]), [3, 4]);
+    assert_eq!(ask(&["--where", r#"__name__ >= "numbers/d4""#]), [4, 5]);
+}
+
+#[test]
+fn an_import_comes_out_again_and_a_rerun_does_nothing() {
+    let server = TestServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("messages.jsonl.gz");
+    let mut gzip = GzEncoder::new(File::create(&input).unwrap(), Compression::fast());
+    gzip.write_all(messages(700).as_bytes()).unwrap();
+    gzip.finish().unwrap();
+    let input = input.to_str().unwrap();
+
+    let first = server.import(&[input, TEMPLATE, "--json"]).succeeds();
+    let summary = &lines(&first.stdout)[0];
+    assert_eq!(summary["imported"], 700);
+    assert_eq!(summary["complete"], true);
+    let again = server.import(&[input, TEMPLATE, "--json"]).succeeds();
+    assert!(again.stderr.contains("already imported"), "{}", again.stderr);
+    assert_eq!(lines(&again.stdout)[0]["imported"], 0);
+    let fresh = server.import(&[input, TEMPLATE, "--json", "--fresh"]).succeeds();
+    assert_eq!(lines(&fresh.stdout)[0]["imported"], 700);
+
+    let exported = folder.path().join("out.jsonl.gz");
+    let exported = exported.to_str().unwrap();
+    server.run(&["export", "rooms/b/messages", "--out", exported]).succeeds();
+    let before = server.run(&["export", "rooms/b/messages"]).succeeds().stdout;
+    assert_eq!(lines(&before).len(), 233);
+
+    let other = TestServer::start();
+    other.import(&[exported]).succeeds();
+    assert_eq!(other.run(&["export", "rooms/b/messages"]).succeeds().stdout, before);
+}
+
+#[test]
+fn an_emptied_server_gets_everything_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("messages.jsonl");
+    std::fs::write(&input, messages(60)).unwrap();
+    let mut server = TestServer::start();
+    server.import(&[input.to_str().unwrap(), TEMPLATE]).succeeds();
+    server.kill();
+    server.forget_data();
+    server.restart();
+    let again = server.import(&[input.to_str().unwrap(), TEMPLATE, "--json"]).succeeds();
+    assert_eq!(lines(&again.stdout)[0]["imported"], 60, "{}", again.stderr);
+}
+
+#[test]
+fn a_bad_line_stops_and_the_next_run_continues_there() {
+    let server = TestServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("messages.jsonl");
+    let text = messages(59) + r#"{"room":"x/y","seq":1}"# + "\n" + &messages(200);
+    std::fs::write(&input, text).unwrap();
+    let input = input.to_str().unwrap();
+
+    let stopped = server.import(&[input, TEMPLATE]);
+    assert_eq!(stopped.code, Some(7), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("error[bad-input]: line 60: field `room`"), "{}", stopped.stderr);
+    let again = server.import(&[input, TEMPLATE, "--skip-bad", "--json"]).succeeds();
+    let summary = &lines(&again.stdout)[0];
+    assert_eq!(summary["done_before"], 59);
+    assert_eq!(summary["imported"], 200);
+    assert_eq!(summary["bad"], 1);
+}
+
+#[test]
+fn a_watch_prints_every_change_once_and_in_order() {
+    let mut server = TestServer::start();
+    server.run(&["set", "numbers/a", r#"{"n":1}"#]).succeeds();
+    let mut watch = server.spawn(&["watch", "numbers", "--json", "--where", "n > 0"]);
+    assert_eq!(watch.json()["type"], "added");
+    assert_eq!(watch.json()["type"], "current");
+    let steps = [
+        (r#"{"n":2}"#, "numbers/b", "added"),
+        (r#"{"n":3}"#, "numbers/b", "modified"),
+        (r#"{"n":0}"#, "numbers/b", "removed"),
+    ];
+    let mut version = 0;
+    for (document, path, kind) in steps {
+        server.run(&["set", path, document]).succeeds();
+        let line = watch.json();
+        assert_eq!((line["type"].as_str(), line["path"].as_str()), (Some(kind), Some(path)));
+        assert!(line["version"].as_u64().unwrap() > version, "{line}");
+        version = line["version"].as_u64().unwrap();
+    }
+    server.kill();
+    server.restart();
+    server.run(&["delete", "numbers/a"]).succeeds();
+    let line = watch.json_but("current");
+    assert_eq!((line["type"].as_str(), line["path"].as_str()), (Some("removed"), Some("numbers/a")));
+}
+
+#[test]
+fn a_document_is_watched_through_its_lives() {
+    let server = TestServer::start();
+    let mut watch = server.spawn(&["watch", "a/b", "--json"]);
+    assert_eq!(watch.json()["type"], "current");
+    for kind in ["added", "modified"] {
+        server.run(&["set", "a/b", &json!({"kind": kind}).to_string()]).succeeds();
+        let line = watch.json();
+        assert_eq!(line["type"], kind);
+        assert_eq!(line["fields"]["kind"], kind);
+    }
+    server.run(&["delete", "a/b"]).succeeds();
+    assert_eq!(watch.json()["type"], "removed");
+    watch.interrupt();
+    assert_eq!(watch.wait(), Some(0));
+}
+
+#[test]
+fn an_import_survives_kills_of_the_server_and_a_watch_sees_all_of_it_once() {
+    const COUNT: usize = 6000;
+    let mut server = TestServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("messages.jsonl");
+    std::fs::write(&input, messages(COUNT)).unwrap();
+    let expected = COUNT / 3;
+    let until = expected.to_string();
+    let watch = ["watch", "rooms/a/messages", "--json", "--until-count", &until];
+    let mut watch = server.spawn(&watch);
+    assert_eq!(watch.json()["type"], "current");
+    let mut import = server.spawn_import(&[input.to_str().unwrap(), TEMPLATE, "--window", "50"]);
+    let mut seen = Vec::new();
+    for share in 1..=3 {
+        // The kills come when the watch has seen a quarter more.
+        while seen.len() < expected * share / 4 {
+            seen.push(watch.json_but("current"));
+        }
+        server.kill();
+        server.restart();
+    }
+    assert_eq!(import.wait(), Some(0), "{}", import.stderr());
+    while seen.len() < expected {
+        seen.push(watch.json_but("current"));
+    }
+    assert_eq!(watch.wait(), Some(0), "{}", watch.stderr());
+    let mut unique: Vec<&str> = paths(&seen);
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), expected, "every document once");
+    assert!(seen.iter().all(|line| line["type"] == "added"));
+    let versions: Vec<u64> = seen.iter().map(|line| line["version"].as_u64().unwrap()).collect();
+    assert!(versions.is_sorted(), "in commit order");
+    for room in ["a", "b", "c"] {
+        let exported = server.run(&["export", &format!("rooms/{room}/messages")]).succeeds();
+        assert_eq!(lines(&exported.stdout).len(), expected);
+    }
+}
+
+#[test]
+fn two_people_talk_across_a_kill_of_the_server() {
+    let mut server = TestServer::start();
+    let mut ann = server.spawn(&["chat", "hall", "--as", "ann", "--json"]);
+    let mut bob = server.spawn(&["chat", "hall", "--as", "bob", "--json"]);
+    ann.say("one");
+    let text = |line: &Value| line["text"].as_str().unwrap().to_owned();
+    assert_eq!(text(&bob.json()), "one");
+    server.kill();
+    ann.say("two");
+    ann.say("three");
+    server.restart();
+    assert_eq!(text(&bob.json()), "two");
+    assert_eq!(text(&bob.json()), "three");
+    bob.say("four");
+    let heard: Vec<Value> = (0..4).map(|_| ann.json()).collect();
+    assert_eq!(heard.iter().map(text).collect::<Vec<_>>(), ["one", "two", "three", "four"]);
+    let own: Vec<bool> = heard.iter().map(|line| line["own"].as_bool().unwrap()).collect();
+    assert_eq!(own, [true, true, true, false]);
+    for person in [&mut ann, &mut bob] {
+        person.close_input();
+        assert_eq!(person.wait(), Some(0), "{}", person.stderr());
+    }
+    let exported = server.run(&["export", "rooms/hall/messages"]).succeeds();
+    assert_eq!(lines(&exported.stdout).len(), 4, "each message once");
+}
+
+#[test]
+fn late_comers_see_the_last_fifty_messages() {
+    let server = TestServer::start();
+    let mut ann: Background = server.spawn(&["chat", "hall", "--as", "ann"]);
+    for n in 0..55 {
+        ann.say(&format!("message {n}"));
+    }
+    ann.close_input();
+    assert_eq!(ann.wait(), Some(0), "{}", ann.stderr());
+    let mut bob = server.spawn(&["chat", "hall", "--as", "bob"]);
+    bob.close_input();
+    assert_eq!(bob.wait(), Some(0), "{}", bob.stderr());
+    let shown = bob.rest();
+    assert_eq!(shown.len(), 50);
+    assert!(shown[0].ends_with("] ann: message 5"), "{}", shown[0]);
+    assert!(shown[49].ends_with("] ann: message 54"), "{}", shown[49]);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_a_watch_quietly() {
+    let server = TestServer::start();
+    let mut watch = server.child(&["watch", "numbers", "--json"]);
+    let mut output = BufReader::new(watch.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert!(line.contains("current"), "{line}");
+    drop(output);
+    server.run(&["set", "numbers/a", "{}"]).succeeds();
+    let ended = watch.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
+}
