@@ -1,6 +1,6 @@
 # The commands of this repository. Each is a script in scripts/, so that it can be read and run alone.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fuzz deny fmt
+.PHONY: help run test check bench deny fmt
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -43,7 +43,7 @@ for script in tests/acceptance/*.sh; do
 done
 
 say "Load generator, smoke run (dev build: its figures mean nothing, that it runs does)"
-"$(target_dir)/debug/tidemark-bench" --quick
+"$(target_dir)/debug/tidemark-bench" all --quick
 
 if cargo deny --version >/dev/null 2>&1; then
     say "Dependencies: licences, bans, sources"

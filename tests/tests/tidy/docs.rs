@@ -32,6 +32,12 @@ pub(crate) fn named_paths(tree: &Tree) -> Vec<Problem> {
         for (line, token) in backticked(&document.text) {
             let (path, item) = token.split_once("::").map_or((token, None), |(p, i)| (p, Some(i)));
             let Some(what) = wrong_with(tree, &tops, path, item) else { continue };
+            // The readme of a crate may name its files from where it stands.
+            let from_here =
+                |folder| wrong_with(tree, &tops, &format!("{folder}/{path}"), item).is_none();
+            if above(&document.path).any(from_here) {
+                continue;
+            }
             problems.push(Problem {
                 place: format!("{}:{line}", document.path),
                 what: format!("`{token}`: {what}"),
@@ -40,6 +46,11 @@ pub(crate) fn named_paths(tree: &Tree) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// The folders that a document lies in, but for the root.
+fn above(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(|(at, _)| &path[..at])
 }
 
 fn wrong_with(
@@ -282,9 +293,15 @@ pub(crate) fn decisions(tree: &Tree) -> Vec<Problem> {
 fn named_paths_fails_on_what_is_not_there() {
     let text = "See `src/a.rs`, `src/a.rs::run`, `src/gone.rs`, `src/a.rs::missing`, `rooms/a/messages/1`,\n\
                 `gone.toml`, `sdk-wasm/`, `src/*.rs`, `src/`, `0.1.0`\n```\n`src/fenced.rs`\n```\n";
-    let tree = Tree::sample(&[("ARCHITECTURE.md", text), ("src/a.rs", "fn run() {} // missing")]);
+    let readme = "`src/b.rs`, `src/c.rs`";
+    let tree = Tree::sample(&[
+        ("ARCHITECTURE.md", text),
+        ("src/a.rs", "fn run() {} // missing"),
+        ("src/a/README.md", readme),
+        ("src/a/src/b.rs", ""),
+    ]);
     let found: Vec<String> = named_paths(&tree).into_iter().map(|problem| problem.what).collect();
-    assert_eq!(found.len(), 4, "{found:?}");
+    assert_eq!(found.len(), 5, "{found:?}");
 }
 
 #[test]
