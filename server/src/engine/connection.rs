@@ -99,7 +99,7 @@ impl Connection {
             return self.send(&ServerMessage::TargetError { target, status });
         }
         let target = listen.target_id;
-        let outbox = Arc::clone(&self.inner.outbox);
+        let (outbox, listen) = (Arc::clone(&self.inner.outbox), Box::new(listen));
         if self.inner.fanout.send(FanoutCommand::Listen { outbox, listen }).await.is_err() {
             let status = closing();
             self.send(&ServerMessage::TargetError { target, status });

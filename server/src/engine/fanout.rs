@@ -32,7 +32,7 @@ pub(super) struct Batch {
 pub(super) enum FanoutCommand {
     Listen {
         outbox: Arc<Outbox>,
-        listen: Listen,
+        listen: Box<Listen>,
     },
     Unlisten {
         connection: ConnectionId,
@@ -129,7 +129,9 @@ impl Fanout {
         for (id, indexes) in self.groups.candidates(commit) {
             let Some(group) = self.groups.get_mut(id) else { continue };
             let (snapshot, keys) = (&*self.snapshot, self.shared.keys);
-            match group.delta(commit, &indexes, &BatchView { snapshot, keys, later }).await {
+            let metrics = &self.shared.metrics;
+            let view = BatchView { snapshot, keys, metrics, later };
+            match group.delta(commit, &indexes, &view).await {
                 Ok(Some(delta)) => deltas.push(Arc::new(delta)),
                 Ok(None) => {}
                 Err(error) => self.fail_group(id, &error),
@@ -174,7 +176,7 @@ impl Fanout {
 
     fn command(&mut self, command: FanoutCommand) {
         match command {
-            FanoutCommand::Listen { outbox, listen } => self.listen(outbox, listen),
+            FanoutCommand::Listen { outbox, listen } => self.listen(&outbox, *listen),
             FanoutCommand::Unlisten { connection, target } => self.unlisten(connection, target),
             FanoutCommand::Replay { connection } => self.replay(connection),
             FanoutCommand::Disconnect { connection } => self.disconnect(connection),
@@ -190,20 +192,20 @@ impl Fanout {
         }
     }
 
-    fn listen(&mut self, outbox: Arc<Outbox>, listen: Listen) {
+    fn listen(&mut self, outbox: &Arc<Outbox>, listen: Listen) {
         let Listen { target_id, target, resume } = listen;
         let connection = outbox.id;
         let listener = self
             .listeners
             .entry(connection)
-            .or_insert_with(|| Listener { outbox: Arc::clone(&outbox), targets: HashMap::new() });
+            .or_insert_with(|| Listener { outbox: Arc::clone(outbox), targets: HashMap::new() });
         if listener.targets.contains_key(&target_id) {
             let message = format!("target id {target_id} is in use; choose another");
             let status = Status { code: Code::AlreadyExists, message };
             outbox.send(&ServerMessage::TargetError { target: target_id, status });
             return;
         }
-        let group = self.subscribe(&outbox, &target);
+        let group = self.subscribe(outbox, &target);
         let since = self.since(resume);
         let cancelled = Arc::default();
         let listening = Listening { group, since, attached: false, cancelled };
@@ -291,7 +293,6 @@ impl Fanout {
         let source = Arc::clone(&group.source);
         let (snapshot, keys) = (Arc::clone(&self.snapshot), self.shared.keys);
         let commands = self.commands.clone();
-        self.shared.metrics.refills.add(1);
         self.shared.spawner.spawn("load-window", async move {
             let Source::Limited { matcher, limit } = &*source else { return };
             let capacity = Window::capacity(*limit);

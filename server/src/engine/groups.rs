@@ -13,6 +13,7 @@ use super::connection::ConnectionId;
 use super::delta::{Delta, DocumentChange, GroupId};
 use super::error::EngineError;
 use super::keys::Keys;
+use super::metrics::EngineMetrics;
 use super::outbox::Outbox;
 use super::view::{Undo, top};
 use super::window::{self, Window};
@@ -48,6 +49,7 @@ pub(super) struct Group {
 pub(super) struct BatchView<'a> {
     pub(super) snapshot: &'a dyn Snapshot,
     pub(super) keys: Keys,
+    pub(super) metrics: &'a EngineMetrics,
     /// The commits of the batch that come after the one being matched.
     pub(super) later: &'a [Arc<CommitRecord>],
 }
@@ -273,6 +275,7 @@ async fn refill(
             undo.entry(change.path.clone()).or_insert_with(|| change.before.clone());
         }
     }
+    view.metrics.refills.add(1);
     let capacity = Window::capacity(limit);
     let rows = top(view.snapshot, view.keys, matcher, capacity, &undo).await?;
     Ok(Window::new(limit, rows))

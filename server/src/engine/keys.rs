@@ -10,7 +10,7 @@
 //! Number 0 is the catalog, which maps names to numbers. Encodings preserve order, so a collection
 //! is one range and so is a stretch of the log.
 
-use tidemark_protocol::model::{ClientId, CollectionPath, DocumentPath, ModelError, Version, key};
+use tidemark_protocol::model::{ClientId, CollectionPath, DocumentPath, Version, key};
 
 use crate::store::{Key, KeyRange};
 
@@ -67,11 +67,6 @@ impl Keys {
         let mut prefix = self.table(DOCUMENTS, path.as_str().len() + 16);
         key::encode_collection(path, &mut prefix);
         KeyRange::prefix(&prefix)
-    }
-
-    /// The path in a document's key.
-    pub(super) fn document_path(key: &[u8]) -> Result<DocumentPath, ModelError> {
-        key::decode_document(key.get(PREFIX_BYTES..).unwrap_or_default())
     }
 
     pub(super) fn log(self, version: Version) -> Key {
