@@ -1,0 +1,300 @@
+//! The main promise under fire: writers, listeners, a server that is killed, connections that are dropped, readers
+//! that stall; afterwards everything is exact, and every listener was told each state in order.
+//!
+//! The long run is ignored by default: `cargo test -p tidemark-tests --test e2e -- --ignored chaos`, with
+//! `CHAOS_KILLS`, `CHAOS_DROPS` and `CHAOS_MESSAGES` to make it longer still.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use tidemark_core::{Client, Direction, Operator, PendingWrite, Query, Value};
+use tidemark_protocol::model::{DocumentPath, FieldPath, FieldTransform, Transform, Write, WriteOp};
+use tidemark_tests::history::State;
+use tidemark_tests::observe::within_time;
+use tidemark_tests::plays::{self, Message};
+use tidemark_tests::recorder::Expect;
+use tidemark_tests::{Effect, History, Recorder, Seed, ServerOptions, ServerProcess};
+use tokio::sync::watch;
+
+const WRITERS: usize = 4;
+const IN_FLIGHT: usize = 24;
+const COUNTERS: usize = 5;
+/// How long the whole run may take for each kill.
+const PATIENCE_PER_KILL: Duration = Duration::from_secs(60);
+
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+type Step = (String, Effect);
+
+/// What one writer does, in order. A document belongs to one writer; counters belong to all.
+fn script(messages: &[Message], writer: usize, rng: &mut StdRng) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut written: Vec<String> = Vec::new();
+    for message in messages.iter().skip(writer).step_by(WRITERS) {
+        // All in one collection, so that it is a large one; some of them in the room that all listen to.
+        let path = if message.seq % 8 == 0 {
+            format!("rooms/busy/messages/{}-{}", message.room, message.seq)
+        } else {
+            format!("lines/{}-{}", message.room, message.seq)
+        };
+        steps.push((path.clone(), Effect::Set(message_fields(message))));
+        written.push(path);
+        let earlier = written.choose(rng).expect("one was just added").clone();
+        match rng.random_range(0..10) {
+            0 => steps.push((earlier, Effect::Merge(edited(rng.random_range(0..1_000))))),
+            1 => {
+                steps.push((earlier.clone(), Effect::Delete));
+                written.retain(|path| *path != earlier);
+            }
+            2..5 => {
+                let counter = format!("counters/{}", rng.random_range(0..COUNTERS));
+                steps.push((counter, Effect::Increment("n".to_owned(), rng.random_range(1..4))));
+            }
+            _ => {}
+        }
+    }
+    steps
+}
+
+fn message_fields(message: &Message) -> BTreeMap<String, Value> {
+    let text = message.json["text"].as_str().unwrap().to_owned();
+    let from = message.json["from"].as_str().unwrap().to_owned();
+    crate::fields([("seq", Value::from(message.seq)), ("text", text.into()), ("from", from.into())])
+}
+
+fn edited(seq: i64) -> BTreeMap<String, Value> {
+    crate::fields([("seq", Value::from(seq)), ("edited", Value::from(true))])
+}
+
+fn begin(client: &Client, (path, effect): &Step) -> PendingWrite {
+    let doc = client.doc(path).unwrap();
+    let owned = |fields: &BTreeMap<String, Value>| fields.clone().into_iter();
+    match effect {
+        Effect::Set(fields) => doc.set_fields(owned(fields)),
+        Effect::Merge(fields) => doc.update(owned(fields)),
+        Effect::Increment(field, by) => client.commit(vec![increment(path, field, *by)]),
+        Effect::Delete => doc.delete(),
+    }
+}
+
+/// Adds to a number of a document that may not exist yet.
+fn increment(path: &str, field: &str, by: i64) -> Write {
+    let transform = Transform::Increment(Value::from(by));
+    Write {
+        path: DocumentPath::parse(path).unwrap(),
+        op: WriteOp::Update { fields: BTreeMap::new(), mask: Vec::new() },
+        transforms: vec![FieldTransform { field: FieldPath::parse(field).unwrap(), transform }],
+        precondition: None,
+    }
+}
+
+/// Runs a script with many writes in flight; each must be acknowledged.
+async fn write(client: Client, steps: Vec<Step>, acknowledged: Arc<watch::Sender<usize>>) -> History {
+    let mut history = History::default();
+    let mut flying = FuturesUnordered::new();
+    let mut steps = steps.into_iter();
+    loop {
+        while flying.len() < IN_FLIGHT {
+            let Some(step) = steps.next() else { break };
+            flying.push(begin(&client, &step).map(|result| (step, result)));
+        }
+        let Some((step, result)) = flying.next().await else { return history };
+        let committed = result.unwrap_or_else(|error| panic!("{step:?} was refused: {error}"));
+        history.committed(committed.version, vec![step]);
+        acknowledged.send_modify(|count| *count += 1);
+    }
+}
+
+/// What is listened to, and the same by hand.
+fn targets(client: &Client) -> Vec<(&'static str, Query, Expect)> {
+    let collection = |path: &str| client.collection(path).unwrap().query();
+    let busy = || collection("rooms/busy/messages");
+    vec![
+        ("lines", collection("lines"), |state| under(state, "lines/")),
+        ("busy", busy().order_by("seq", Direction::Ascending), |state| by_seq(state, "rooms/busy/")),
+        ("newest", busy().order_by("seq", Direction::Descending).limit(10), |state| {
+            by_seq(state, "rooms/busy/").into_iter().rev().take(10).collect()
+        }),
+        ("few", collection("lines").filter("seq", Operator::LessThan, 4).limit(20), |state| {
+            let few = by_seq(state, "lines/").into_iter().filter(|path| seq(state, path) < 4);
+            few.take(20).collect()
+        }),
+        ("edited", collection("lines").filter("edited", Operator::Equal, true), |state| {
+            let edited = |path: &String| state[path].fields.get("edited") == Some(&Value::from(true));
+            under(state, "lines/").into_iter().filter(edited).collect()
+        }),
+        ("counters", collection("counters"), |state| under(state, "counters/")),
+    ]
+}
+
+fn under(state: &State, prefix: &str) -> Vec<String> {
+    let from = state.range(prefix.to_owned()..);
+    from.map(|(path, _)| path).take_while(|path| path.starts_with(prefix)).cloned().collect()
+}
+
+fn by_seq(state: &State, prefix: &str) -> Vec<String> {
+    let mut paths = under(state, prefix);
+    paths.sort_by_key(|path| (seq(state, path), path.clone()));
+    paths
+}
+
+fn seq(state: &State, path: &str) -> i64 {
+    match state[path].fields.get("seq") {
+        Some(Value::Integer(seq)) => *seq,
+        other => panic!("{path} has {other:?}"),
+    }
+}
+
+/// Records a listener until the writers are done and it shows the final state.
+async fn record(
+    name: String,
+    query: Query,
+    expect: Expect,
+    mut end: watch::Receiver<Option<Arc<State>>>,
+) -> Recorder {
+    let mut recorder = Recorder::new(&name);
+    let mut listener = query.listen();
+    loop {
+        if let Some(state) = end.borrow_and_update().clone()
+            && recorder.is_at(&state, expect)
+        {
+            return recorder;
+        }
+        tokio::select! {
+            snapshot = listener.next() => match snapshot {
+                Some(Ok(snapshot)) => recorder.take(&snapshot),
+                other => panic!("{name}: {other:?}"),
+            },
+            changed = end.changed() => changed.expect("the test goes on"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    Kill,
+    Drop(usize),
+    Stall(usize),
+    Heal,
+}
+
+/// The troubles in order, each at a number of acknowledged writes.
+fn plan(rng: &mut StdRng, names: usize, total: usize, kills: usize, drops: usize) -> Vec<(usize, Trouble)> {
+    let mut plan = Vec::new();
+    for number in 0..kills {
+        plan.push((at(rng, total, number, kills), Trouble::Kill));
+    }
+    for number in 0..drops {
+        plan.push((at(rng, total, number, drops), Trouble::Drop(rng.random_range(0..names))));
+    }
+    for number in 0..3 {
+        plan.push((at(rng, total, number, 3), Trouble::Stall(WRITERS + rng.random_range(0..names - WRITERS))));
+        plan.push((at(rng, total, number, 3), Trouble::Heal));
+    }
+    plan.sort_by_key(|(at, _)| *at);
+    plan
+}
+
+/// Somewhere in the given one of equal parts of the run, before its last tenth.
+fn at(rng: &mut StdRng, total: usize, part: usize, parts: usize) -> usize {
+    let length = total * 9 / 10 / parts;
+    part * length + rng.random_range(0..length)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_drops_and_slow_readers_change_nothing() {
+    run(4, 6, &plays::messages(1_800)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes long"]
+async fn chaos_of_twenty_kills_and_twenty_drops() {
+    let messages = plays::messages(setting("CHAOS_MESSAGES", 8_000));
+    run(setting("CHAOS_KILLS", 20), setting("CHAOS_DROPS", 20), &messages).await;
+}
+
+async fn run(kills: usize, drops: usize, messages: &[Message]) {
+    let seed = Seed::or(20);
+    // A small outbox, so that a stalled reader is coalesced and falls back to its token.
+    let options = ServerOptions { outbox_bytes: Some(32 * 1024), ..ServerOptions::default() };
+    let mut server = ServerProcess::with(options).await;
+    let patience = PATIENCE_PER_KILL * u32::try_from(kills + 1).unwrap();
+
+    let scripts: Vec<_> =
+        (0..WRITERS).map(|writer| script(messages, writer, &mut seed.rng(writer as u64))).collect();
+    let total: usize = scripts.iter().map(Vec::len).sum();
+    let mut names: Vec<String> = (0..WRITERS).map(|number| format!("writer {number}")).collect();
+
+    let (end, ended) = watch::channel(None);
+    let mut recordings = Vec::new();
+    for number in 0..2 {
+        let name = format!("reader {number}");
+        let client = server.client(&name);
+        for (target, query, expect) in targets(&client) {
+            let name = format!("{name} {target}");
+            recordings.push((expect, tidemark_tests::spawn(record(name, query, expect, ended.clone()))));
+        }
+        names.push(name);
+    }
+    let acknowledged = Arc::new(watch::Sender::new(0));
+    let writers: Vec<_> = scripts
+        .into_iter()
+        .zip(&names)
+        .map(|(steps, name)| {
+            tidemark_tests::spawn(write(server.client(name), steps, Arc::clone(&acknowledged)))
+        })
+        .collect();
+
+    let mut progress = acknowledged.subscribe();
+    for (at, trouble) in plan(&mut seed.rng(99), names.len(), total, kills, drops) {
+        let reached = progress.wait_for(|count| *count >= at);
+        within_time(patience, &format!("{at} of {total} writes"), reached).await.unwrap();
+        match trouble {
+            Trouble::Kill => {
+                server.kill9().await;
+                server.restart().await;
+            }
+            Trouble::Drop(name) => server.net.drop_connections(&names[name]),
+            Trouble::Stall(name) => server.net.stall(&names[name]),
+            Trouble::Heal => names.iter().for_each(|name| server.net.heal(name)),
+        }
+    }
+    let mut history = History::default();
+    for writer in writers {
+        let written = within_time(patience, "all writes of a writer", writer).await.unwrap();
+        history.extend(written);
+    }
+    assert_eq!(history.len(), total, "each write was acknowledged once");
+    names.iter().for_each(|name| server.net.heal(name));
+
+    let last = Arc::new(history.last());
+    end.send(Some(Arc::clone(&last))).unwrap();
+    for (expect, recording) in recordings {
+        let recorder = within_time(patience, "a listener at the final state", recording).await.unwrap();
+        assert!(recorder.len() > 1, "a listener was told states on the way");
+        recorder.check(&history, expect);
+    }
+
+    // And what is stored is the same, read anew.
+    let client = server.client("inspector");
+    let mut found = 0;
+    for path in ["lines", "rooms/busy/messages", "counters"] {
+        let snapshot = client.collection(path).unwrap().query().get().await.unwrap();
+        for document in snapshot.documents() {
+            let expected = &last[document.path().as_str()];
+            assert_eq!(document.fields(), Some(&expected.fields), "{}", document.path());
+            let versions = (document.create_version(), document.update_version());
+            assert_eq!(versions, (expected.created, expected.updated), "{}", document.path());
+        }
+        found += snapshot.documents().len();
+    }
+    assert_eq!(found, last.len());
+}
