@@ -24,7 +24,7 @@ note "built after $(elapsed)"
 say "Tests"
 if cargo nextest --version >/dev/null 2>&1; then
     note "with cargo-nextest"
-    cargo nextest run --locked --workspace --no-fail-fast 2>&1 | tee "$logs/tests"
+    cargo nextest run --color never --locked --workspace --no-fail-fast 2>&1 | tee "$logs/tests"
 else
     note "with cargo test (cargo-nextest, if installed, runs them side by side)"
     cargo test --locked --workspace --lib --bins --tests --examples --no-fail-fast 2>&1 | tee "$logs/tests"
@@ -54,9 +54,10 @@ else
 fi
 
 # nextest: "123 tests run: 123 passed, 1 skipped"; cargo test: "test result: ok. 12 passed; ... 1 ignored"
-count() { # count FILE WORD
-    sed -E 's/\x1b\[[0-9;]*m//g' "$1" | grep -E 'tests? run:|^test result:' |
-        grep -oE "[0-9]+ $2" | awk '{ sum += $1 } END { print sum + 0 }'
+count() { # count FILE WORD: the sum of the numbers before the word, in the summaries of the test runners
+    awk -v word="$2" '/tests? run:|^test result:/ {
+        for (i = 2; i <= NF; i++) if ($i ~ "^" word) sum += $(i - 1)
+    } END { print sum + 0 }' "$1"
 }
 passed=$(count "$logs/tests" passed)
 ignored=$(($(count "$logs/tests" skipped) + $(count "$logs/tests" ignored)))
