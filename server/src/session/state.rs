@@ -243,7 +243,7 @@ impl State {
             }
             Phase::Ready | Phase::Draining => match decoded {
                 Ok(message) => self.message(message, world, actions),
-                Err(error) => self.undecodable(error, actions),
+                Err(error) => self.undecodable(&error, actions),
             },
             Phase::Closed => {}
         }
@@ -323,7 +323,7 @@ impl State {
                 actions.push(Action::Query { request, query });
             }
             ClientMessage::Ping { nonce } => {
-                actions.push(Action::Send(ServerMessage::Pong { nonce, server_time: world.wall }))
+                actions.push(Action::Send(ServerMessage::Pong { nonce, server_time: world.wall }));
             }
             ClientMessage::Acknowledge { through } => actions.push(Action::Acknowledge(through)),
         }
@@ -384,9 +384,9 @@ impl State {
         Ok(())
     }
 
-    fn undecodable(&mut self, error: DecodeError, actions: &mut Vec<Action>) {
-        let status = decode_status(&error);
-        let answer = match error {
+    fn undecodable(&mut self, error: &DecodeError, actions: &mut Vec<Action>) {
+        let status = decode_status(error);
+        let answer = match *error {
             DecodeError::TooLarge { .. } | DecodeError::Malformed(_) => None,
             DecodeError::Invalid { scope, .. } => match scope {
                 Scope::Connection => None,
@@ -531,3 +531,6 @@ fn truncated(text: &str, bytes: usize) -> &str {
     }
     &text[..end]
 }
+
+#[cfg(test)]
+mod tests;
