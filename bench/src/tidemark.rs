@@ -13,7 +13,7 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
     let config =
         Config { listen: ([127, 0, 0, 1], 0).into(), data: data.to_owned(), ..Config::default() };
     let server = Server::start(config).await?;
-    println!("{}", server.address());
+    println!("{}", server.addr());
     child::parent_gone().await;
     server.shutdown().await?;
     Ok(())
