@@ -1,0 +1,351 @@
+//! The client: builds the driver and hands it commands. A handle only; it decides nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::channel::{mpsc, oneshot};
+use tidemark_protocol::model::{
+    ClientId, CollectionPath, DocumentPath, Query as ModelQuery, Read, Target, Write,
+    validate_commit,
+};
+
+use crate::cache::{Cache, MemoryCache};
+use crate::driver::{Command, Driver};
+use crate::engine::{Answer, ListenerId, Request, Settings};
+use crate::error::Error;
+use crate::reference::{CollectionRef, DocumentRef, Query};
+use crate::runtime::Runtime;
+use crate::snapshot::{DocumentSnapshot, QuerySnapshot};
+use crate::subscription::{ConnectionStates, ListenOptions, Listener, SnapshotQueue, StateCell};
+use crate::write::{Batch, Committed, PendingWrite};
+
+const DEFAULT_PATH: &str = "/v1/sync";
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const ID_LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+const ID_LENGTH: usize = 20;
+
+/// A client of one database. Cheap to clone; all clones share one connection, one outbox, one cache.
+/// It stops when the last of its clones, references, listeners and awaited writes is dropped.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    commands: mpsc::UnboundedSender<Command>,
+    state: Arc<StateCell>,
+    runtime: Arc<dyn Runtime>,
+    request_timeout: Duration,
+    /// Counts listeners, to name them.
+    listeners: AtomicU64,
+}
+
+/// Says which database, and how to reach it.
+#[must_use = "a builder does nothing until it builds"]
+pub struct ClientBuilder {
+    url: String,
+    project: String,
+    database: String,
+    token: String,
+    agent: String,
+    request_timeout: Duration,
+    runtime: Option<Arc<dyn Runtime>>,
+    cache: Box<dyn Cache>,
+}
+
+impl ClientBuilder {
+    /// The project; "default" unless told.
+    pub fn project(mut self, project: impl Into<String>) -> Self {
+        self.project = project.into();
+        self
+    }
+
+    /// The database of the project; "(default)" unless told.
+    pub fn database(mut self, database: impl Into<String>) -> Self {
+        self.database = database.into();
+        self
+    }
+
+    /// The identity of the user; empty unless told.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = token.into();
+        self
+    }
+
+    /// How the server's logs name this client.
+    pub fn agent(mut self, agent: impl Into<String>) -> Self {
+        self.agent = agent.into();
+        self
+    }
+
+    /// How long a get or a query may wait for its answer, over any number of reconnects; 60 seconds
+    /// unless told.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// The platform; the current tokio runtime unless told.
+    pub fn runtime(mut self, runtime: Arc<dyn Runtime>) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Where documents and pending writes are kept; in memory unless told.
+    pub fn cache(mut self, cache: Box<dyn Cache>) -> Self {
+        self.cache = cache;
+        self
+    }
+
+    /// Starts the client. It connects in the background: this neither waits for the network nor fails
+    /// for lack of it. `invalid-argument` when the URL is not one, `failed-precondition` when there is
+    /// no runtime.
+    pub fn build(self) -> Result<Client, Error> {
+        let url = normalize(&self.url)?;
+        let runtime = match self.runtime {
+            Some(runtime) => runtime,
+            None => default_runtime()?,
+        };
+        let (commands, receiver) = mpsc::unbounded();
+        let state = Arc::new(StateCell::default());
+        let settings = Settings {
+            project: self.project,
+            database: self.database,
+            token: self.token,
+            agent: self.agent,
+            client_id: new_client_id(&*runtime),
+        };
+        let driver =
+            Driver::new(url, settings, self.cache, runtime.clone(), receiver, state.clone())?;
+        runtime.spawn("tidemark-driver", Box::pin(driver.run()));
+        let inner = Inner {
+            commands,
+            state,
+            runtime,
+            request_timeout: self.request_timeout,
+            listeners: AtomicU64::new(1),
+        };
+        Ok(Client { inner: Arc::new(inner) })
+    }
+}
+
+#[cfg(feature = "native")]
+fn default_runtime() -> Result<Arc<dyn Runtime>, Error> {
+    Ok(Arc::new(crate::runtime::native::NativeRuntime::current()?))
+}
+
+#[cfg(not(feature = "native"))]
+fn default_runtime() -> Result<Arc<dyn Runtime>, Error> {
+    Err(Error::new(
+        tidemark_protocol::model::Code::FailedPrecondition,
+        "this build has no runtime of its own: give one to the builder",
+    ))
+}
+
+fn new_client_id(runtime: &dyn Runtime) -> ClientId {
+    let bits = (u128::from(runtime.random()) << 64) | u128::from(runtime.random());
+    ClientId(bits.to_be_bytes())
+}
+
+/// `ws://host[:port][/path]`; `http` is taken as `ws`, and the path defaults to the sync endpoint.
+fn normalize(url: &str) -> Result<String, Error> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(Error::invalid(format!("{url:?} is not a URL such as ws://127.0.0.1:7700")));
+    };
+    if !matches!(scheme, "ws" | "http") {
+        return Err(Error::invalid(format!(
+            "{url:?} begins with {scheme}://; this build speaks ws:// and http://"
+        )));
+    }
+    let (host, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    if host.is_empty() {
+        return Err(Error::invalid(format!("{url:?} names no host")));
+    }
+    let path = if path.len() > 1 { path } else { DEFAULT_PATH };
+    Ok(format!("ws://{host}{path}"))
+}
+
+impl Client {
+    /// A client of the server at this URL: `ws://127.0.0.1:7700`. `http://` is accepted too; the path
+    /// defaults to `/v1/sync`.
+    pub fn builder(url: impl Into<String>) -> ClientBuilder {
+        ClientBuilder {
+            url: url.into(),
+            project: "default".to_owned(),
+            database: "(default)".to_owned(),
+            token: String::new(),
+            agent: concat!("tidemark-core/", env!("CARGO_PKG_VERSION")).to_owned(),
+            request_timeout: REQUEST_TIMEOUT,
+            runtime: None,
+            cache: Box::new(MemoryCache::new()),
+        }
+    }
+
+    /// A collection: "rooms", "rooms/a/messages". `invalid-argument` when the path is not one.
+    pub fn collection(&self, path: &str) -> Result<CollectionRef, Error> {
+        Ok(CollectionRef::new(self.clone(), CollectionPath::parse(path)?))
+    }
+
+    /// A document: "rooms/a". `invalid-argument` when the path is not one.
+    pub fn doc(&self, path: &str) -> Result<DocumentRef, Error> {
+        Ok(DocumentRef::new(self.clone(), DocumentPath::parse(path)?))
+    }
+
+    /// A query of the protocol, for tools.
+    pub fn query(&self, query: ModelQuery) -> Query {
+        Query::new(self.clone(), query)
+    }
+
+    /// An empty batch.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.clone())
+    }
+
+    /// Commits writes of the protocol together: they take effect locally now; await the result for the
+    /// server's word.
+    pub fn commit(&self, writes: Vec<Write>) -> PendingWrite {
+        self.send_commit(writes, Vec::new(), true)
+    }
+
+    pub(crate) async fn commit_transaction(
+        &self,
+        writes: Vec<Write>,
+        reads: Vec<Read>,
+    ) -> Result<Committed, Error> {
+        self.send_commit(writes, reads, false).await
+    }
+
+    fn send_commit(&self, writes: Vec<Write>, reads: Vec<Read>, local: bool) -> PendingWrite {
+        if let Err(error) = validate_commit(&writes) {
+            return PendingWrite::failed(error.into());
+        }
+        let (reply, word) = oneshot::channel();
+        self.send(Command::Commit { writes, reads, local, reply });
+        PendingWrite::waiting(word, self.clone())
+    }
+
+    /// The documents as the server has them now, in the order asked for, with this client's pending
+    /// writes on top.
+    pub async fn get_all(&self, docs: &[DocumentRef]) -> Result<Vec<DocumentSnapshot>, Error> {
+        if docs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let paths: Vec<_> = docs.iter().map(|doc| doc.path().clone()).collect();
+        let mut unique = paths.clone();
+        unique.sort();
+        unique.dedup();
+        let found = self.get_paths(unique, true).await?.documents;
+        let by_path: BTreeMap<_, _> = found.iter().map(|doc| (doc.path(), doc)).collect();
+        Ok(paths.iter().filter_map(|path| by_path.get(path).map(|doc| (*doc).clone())).collect())
+    }
+
+    /// Resolves when the server has answered every write made before this call, well or not.
+    pub async fn wait_for_pending_writes(&self) -> Result<(), Error> {
+        let (reply, done) = oneshot::channel();
+        self.send(Command::WaitForWrites { reply });
+        done.await.map_err(|_| Error::closed())
+    }
+
+    /// Disconnects, and stays so until [`enable_network`](Self::enable_network). Writes wait in the
+    /// outbox, listeners show the cache.
+    pub fn disable_network(&self) {
+        self.send(Command::Network { enabled: false });
+    }
+
+    /// Connects again; also after the server has refused this client for good.
+    pub fn enable_network(&self) {
+        self.send(Command::Network { enabled: true });
+    }
+
+    /// Stops the client: nothing new is sent, and what was sent gets five seconds to be answered.
+    /// Writes without an answer end as `cancelled`, listeners end. Call
+    /// [`wait_for_pending_writes`](Self::wait_for_pending_writes) before, to have everything sent.
+    pub async fn close(&self) {
+        let (reply, done) = oneshot::channel();
+        self.send(Command::Close { reply });
+        // An error means that the driver is gone already: closed is closed.
+        let _ = done.await;
+    }
+
+    /// The state of the connection: now, and whenever it changes. Only the newest unread is kept.
+    pub fn connection(&self) -> ConnectionStates {
+        ConnectionStates::new(self.inner.state.clone())
+    }
+
+    pub(crate) fn listen(&self, target: Result<Target, Error>, options: ListenOptions) -> Listener {
+        let id = ListenerId(self.inner.listeners.fetch_add(1, Ordering::Relaxed));
+        let queue = Arc::new(SnapshotQueue::default());
+        match target {
+            Ok(target) => {
+                self.send(Command::Listen { listener: id, target, options, queue: queue.clone() });
+            }
+            Err(error) => queue.fail(error),
+        }
+        Listener::new(self.clone(), id, queue)
+    }
+
+    pub(crate) fn unlisten(&self, listener: ListenerId) {
+        self.send(Command::Unlisten { listener });
+    }
+
+    pub(crate) async fn get_paths(
+        &self,
+        paths: Vec<DocumentPath>,
+        overlay: bool,
+    ) -> Result<Answer, Error> {
+        self.request(Request::Get { paths, overlay }).await
+    }
+
+    pub(crate) async fn run_query(&self, query: ModelQuery) -> Result<QuerySnapshot, Error> {
+        Ok(self.request(Request::Query { query }).await?.into_snapshot())
+    }
+
+    async fn request(&self, request: Request) -> Result<Answer, Error> {
+        let (reply, answer) = oneshot::channel();
+        let timeout = self.inner.request_timeout;
+        self.send(Command::Request { request, timeout, reply });
+        answer.await.unwrap_or_else(|_| Err(Error::closed()))
+    }
+
+    fn send(&self, command: Command) {
+        // The driver is gone only after close: what waits for an answer then sees its sender dropped.
+        let _ = self.inner.commands.unbounded_send(command);
+    }
+
+    pub(crate) fn new_id(&self) -> String {
+        (0..ID_LENGTH)
+            .map(|_| {
+                let index = self.inner.runtime.random() % ID_LETTERS.len() as u64;
+                char::from(ID_LETTERS[usize::try_from(index).unwrap_or_default()])
+            })
+            .collect()
+    }
+
+    /// Waits this long, give or take half.
+    pub(crate) async fn pause(&self, delay: Duration) {
+        let jitter = (self.inner.runtime.random() >> 11) as f64 / (1u64 << 53) as f64;
+        self.inner.runtime.sleep(delay.mul_f64(0.5 + jitter)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::normalize;
+
+    #[test]
+    fn urls_are_completed() {
+        let cases = [
+            ("ws://127.0.0.1:7700", "ws://127.0.0.1:7700/v1/sync"),
+            ("http://localhost:7700/", "ws://localhost:7700/v1/sync"),
+            ("ws://[::1]:7700/other", "ws://[::1]:7700/other"),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(normalize(url).as_deref(), Ok(expected));
+        }
+        for wrong in ["127.0.0.1:7700", "wss://example.org", "ws://", "ws:///path"] {
+            assert!(normalize(wrong).is_err(), "{wrong} is accepted");
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The only loop: owns the engine and the transport. Takes commands, frames and time, hands them to
+//! the engine as events, and does what it says. It drains what is ready before it flushes what that
+//! led to, so that many small things share one trip to the socket. It decides nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::channel::{mpsc, oneshot};
+use tidemark_protocol::model::{Read, Target, Write};
+use tidemark_protocol::wire::codec::{decode_server, encode_client};
+
+use crate::cache::Cache;
+use crate::engine::{
+    Action, Answer, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Ticket,
+};
+use crate::error::Error;
+use crate::runtime::{Runtime, Task, Transport};
+use crate::subscription::{ListenOptions, SnapshotQueue, StateCell};
+use crate::write::Committed;
+
+/// How many inputs are taken before other tasks get their turn.
+const INPUTS_PER_TURN: usize = 256;
+
+/// What a client wants of its driver.
+pub(crate) enum Command {
+    Commit {
+        writes: Vec<Write>,
+        reads: Vec<Read>,
+        local: bool,
+        reply: oneshot::Sender<Result<Committed, Error>>,
+    },
+    Listen {
+        listener: ListenerId,
+        target: Target,
+        options: ListenOptions,
+        queue: Arc<SnapshotQueue>,
+    },
+    Unlisten {
+        listener: ListenerId,
+    },
+    Request {
+        request: Request,
+        timeout: Duration,
+        reply: oneshot::Sender<Result<Answer, Error>>,
+    },
+    WaitForWrites {
+        reply: oneshot::Sender<()>,
+    },
+    Network {
+        enabled: bool,
+    },
+    Close {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+enum Link {
+    None,
+    Opening(Task<Result<Transport, Error>>),
+    Open(Transport),
+}
+
+/// The loop's state.
+pub(crate) struct Driver {
+    engine: Engine,
+    runtime: Arc<dyn Runtime>,
+    url: String,
+    /// Ends when the last handle of the client is dropped.
+    commands: mpsc::UnboundedReceiver<Command>,
+    state: Arc<StateCell>,
+    link: Link,
+    /// The attempt that `link` is of; set by `Action::Connect`.
+    connection: ConnectionId,
+    /// Encoded, not yet taken by the transport.
+    outgoing: VecDeque<Bytes>,
+    /// Taken by the transport, not yet flushed.
+    unflushed: bool,
+    timer: Option<(Duration, Task<()>)>,
+    last_ticket: u64,
+    writes: HashMap<Ticket, oneshot::Sender<Result<Committed, Error>>>,
+    requests: HashMap<Ticket, oneshot::Sender<Result<Answer, Error>>>,
+    waiters: HashMap<Ticket, oneshot::Sender<()>>,
+    listeners: HashMap<ListenerId, Arc<SnapshotQueue>>,
+    closers: Vec<oneshot::Sender<()>>,
+    stopped: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        url: String,
+        settings: Settings,
+        cache: Box<dyn Cache>,
+        runtime: Arc<dyn Runtime>,
+        commands: mpsc::UnboundedReceiver<Command>,
+        state: Arc<StateCell>,
+    ) -> Result<Driver, Error> {
+        Ok(Driver {
+            engine: Engine::new(settings, cache)?,
+            runtime,
+            url,
+            commands,
+            state,
+            link: Link::None,
+            connection: ConnectionId::default(),
+            outgoing: VecDeque::new(),
+            unflushed: false,
+            timer: None,
+            last_ticket: 0,
+            writes: HashMap::new(),
+            requests: HashMap::new(),
+            waiters: HashMap::new(),
+            listeners: HashMap::new(),
+            closers: Vec::new(),
+            stopped: false,
+        })
+    }
+
+    /// Runs until the client is closed or its last handle is dropped.
+    pub(crate) async fn run(mut self) {
+        self.handle(Event::Tick);
+        std::future::poll_fn(|context| self.turn(context)).await;
+        for queue in self.listeners.values() {
+            queue.end();
+        }
+        self.state.end();
+        for reply in self.closers.drain(..) {
+            // Who asked may have stopped waiting.
+            let _ = reply.send(());
+        }
+    }
+
+    fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut inputs = 0;
+        while !self.stopped {
+            let before = inputs;
+            inputs += usize::from(self.take_command(context));
+            inputs += usize::from(self.take_frame(context));
+            inputs += usize::from(self.take_time(context));
+            if inputs == before {
+                break;
+            }
+            if inputs >= INPUTS_PER_TURN {
+                // There may be more: other tasks first, then again.
+                context.waker().wake_by_ref();
+                break;
+            }
+        }
+        self.write(context);
+        if self.stopped { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn take_command(&mut self, context: &mut Context<'_>) -> bool {
+        match self.commands.poll_next_unpin(context) {
+            Poll::Ready(Some(command)) => self.command(command),
+            Poll::Ready(None) => self.stopped = true,
+            Poll::Pending => return false,
+        }
+        true
+    }
+
+    fn take_frame(&mut self, context: &mut Context<'_>) -> bool {
+        let connection = self.connection;
+        let event = match &mut self.link {
+            Link::None => return false,
+            Link::Opening(opening) => match opening.as_mut().poll(context) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(transport)) => {
+                    self.link = Link::Open(transport);
+                    Event::Connected { connection }
+                }
+                Poll::Ready(Err(error)) => {
+                    self.unlink();
+                    Event::Disconnected { connection, error }
+                }
+            },
+            Link::Open(transport) => match transport.stream.as_mut().poll_next(context) {
+                Poll::Pending => return false,
+                Poll::Ready(Some(Ok(frame))) => match decode_server(&frame) {
+                    Ok(message) => Event::Received { connection, message },
+                    Err(error) => Event::Undecodable { connection, error: error.into() },
+                },
+                Poll::Ready(Some(Err(error))) => {
+                    self.unlink();
+                    Event::Disconnected { connection, error }
+                }
+                Poll::Ready(None) => {
+                    self.unlink();
+                    let error = Error::unavailable("the connection was closed");
+                    Event::Disconnected { connection, error }
+                }
+            },
+        };
+        self.handle(event);
+        true
+    }
+
+    /// Ticks when the engine's deadline has come, and sees to being woken then.
+    fn take_time(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(deadline) = self.engine.deadline() else {
+            self.timer = None;
+            return false;
+        };
+        // A timer that is early does no harm: most deadlines only move away.
+        if self.timer.as_ref().is_none_or(|(at, _)| *at > deadline) {
+            self.arm(deadline);
+        }
+        while let Some((at, timer)) = &mut self.timer {
+            let at = *at;
+            if timer.as_mut().poll(context).is_pending() {
+                return false;
+            }
+            if at >= deadline {
+                self.timer = None;
+                self.handle(Event::Tick);
+                return true;
+            }
+            self.arm(deadline);
+        }
+        false
+    }
+
+    fn arm(&mut self, deadline: Duration) {
+        let delay = deadline.saturating_sub(self.runtime.elapsed());
+        self.timer = Some((deadline, self.runtime.sleep(delay)));
+    }
+
+    /// Gives the transport what it takes; it wakes the loop when it can take more.
+    fn write(&mut self, context: &mut Context<'_>) {
+        let Link::Open(transport) = &mut self.link else { return };
+        if let Err(error) = write_all(transport, &mut self.outgoing, &mut self.unflushed, context) {
+            let connection = self.connection;
+            self.unlink();
+            self.handle(Event::Disconnected { connection, error });
+            // What the engine made of it is waited for in the next turn.
+            context.waker().wake_by_ref();
+        }
+    }
+
+    fn unlink(&mut self) {
+        self.link = Link::None;
+        self.outgoing.clear();
+        self.unflushed = false;
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket(self.last_ticket)
+    }
+
+    fn command(&mut self, command: Command) {
+        let event = match command {
+            Command::Commit { writes, reads, local, reply } => {
+                let ticket = self.ticket();
+                self.writes.insert(ticket, reply);
+                Event::Commit { ticket, writes, reads, local }
+            }
+            Command::Listen { listener, target, options, queue } => {
+                self.listeners.insert(listener, queue);
+                let include_metadata = options.include_metadata_changes;
+                Event::Listen { listener, target, include_metadata }
+            }
+            Command::Unlisten { listener } => {
+                self.listeners.remove(&listener);
+                Event::Unlisten { listener }
+            }
+            Command::Request { request, timeout, reply } => {
+                let ticket = self.ticket();
+                self.requests.insert(ticket, reply);
+                Event::Request { ticket, request, timeout }
+            }
+            Command::WaitForWrites { reply } => {
+                let ticket = self.ticket();
+                self.waiters.insert(ticket, reply);
+                Event::WaitForWrites { ticket }
+            }
+            Command::Network { enabled } => Event::Network { enabled },
+            Command::Close { reply } => {
+                self.closers.push(reply);
+                Event::Close
+            }
+        };
+        self.handle(event);
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = Moment {
+            elapsed: self.runtime.elapsed(),
+            wall: self.runtime.wall(),
+            random: self.runtime.random(),
+        };
+        for action in self.engine.handle(event, now) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        // Where an answer finds nobody, whoever asked has stopped waiting.
+        match action {
+            Action::Connect { connection } => {
+                self.unlink();
+                self.connection = connection;
+                self.link = Link::Opening(self.runtime.connect(&self.url));
+            }
+            Action::Send(message) => self.outgoing.push_back(encode_client(&message)),
+            Action::Disconnect => self.unlink(),
+            Action::State(state) => self.state.set(state),
+            Action::Snapshot { listener, snapshot } => {
+                if let Some(queue) = self.listeners.get(&listener) {
+                    queue.push(snapshot);
+                }
+            }
+            Action::ListenerFailed { listener, error } => {
+                if let Some(queue) = self.listeners.remove(&listener) {
+                    queue.fail(error);
+                }
+            }
+            Action::WriteDone { ticket, outcome } => {
+                self.writes.remove(&ticket).map(|reply| reply.send(outcome));
+            }
+            Action::RequestDone { ticket, outcome } => {
+                self.requests.remove(&ticket).map(|reply| reply.send(outcome));
+            }
+            Action::WritesSettled { ticket } => {
+                self.waiters.remove(&ticket).map(|reply| reply.send(()));
+            }
+            Action::Stop => self.stopped = true,
+        }
+    }
+}
+
+fn write_all(
+    transport: &mut Transport,
+    outgoing: &mut VecDeque<Bytes>,
+    unflushed: &mut bool,
+    context: &mut Context<'_>,
+) -> Result<(), Error> {
+    let mut sink: Pin<_> = transport.sink.as_mut();
+    while !outgoing.is_empty() {
+        if sink.as_mut().poll_ready(context)?.is_pending() {
+            return Ok(());
+        }
+        if let Some(frame) = outgoing.pop_front() {
+            sink.as_mut().start_send(frame)?;
+            *unflushed = true;
+        }
+    }
+    if *unflushed && sink.as_mut().poll_flush(context)?.is_ready() {
+        *unflushed = false;
+    }
+    Ok(())
+}

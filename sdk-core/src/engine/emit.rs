@@ -1,0 +1,561 @@
+//! The engine's flow of documents: from writes and consistent points, through the overlay, into views,
+//! out to listeners. Part of [`Engine`](super::Engine).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidemark_protocol::model::{
+    Code, DocumentPath, Read, Target, TargetId, Version, Write, WriteId,
+};
+use tidemark_protocol::wire::client::ClientMessage;
+use tidemark_protocol::wire::server::QueryResult;
+
+use super::listen::{ListenerState, Staged, TargetSet};
+use super::overlay::Before;
+use super::requests::Complete;
+use super::view::{Edit, Step, View};
+use super::{Action, Answer, Engine, ListenerId, Request, Ticket, all_added};
+use crate::cache::{CacheBatch, OutboxEntry, TargetChange};
+use crate::error::Error;
+use crate::snapshot::{DocumentSnapshot, QuerySnapshot, SnapshotMetadata};
+use crate::write::Committed;
+
+/// How many targets that nobody listens to are remembered, and how many documents they may have.
+const RELEASED_TARGETS: usize = 32;
+const RELEASED_DOCUMENTS: usize = 20_000;
+
+/// Targets that nobody listens to any more, the latest last: listening again resumes.
+#[derive(Default)]
+pub(crate) struct Released {
+    targets: VecDeque<(Bytes, usize)>,
+    documents: usize,
+}
+
+impl Released {
+    fn add(&mut self, key: Bytes, documents: usize) {
+        self.documents += documents;
+        self.targets.push_back((key, documents));
+    }
+
+    fn take(&mut self, key: &Bytes) {
+        if let Some(index) = self.targets.iter().position(|(other, _)| other == key)
+            && let Some((_, documents)) = self.targets.remove(index)
+        {
+            self.documents -= documents;
+        }
+    }
+
+    /// Those that are too many.
+    fn trim(&mut self) -> Vec<Bytes> {
+        let mut trimmed = Vec::new();
+        while self.targets.len() > RELEASED_TARGETS || self.documents > RELEASED_DOCUMENTS {
+            let Some((key, documents)) = self.targets.pop_front() else { break };
+            self.documents -= documents;
+            trimmed.push(key);
+        }
+        trimmed
+    }
+}
+
+impl Engine {
+    pub(super) fn write(
+        &mut self,
+        ticket: Ticket,
+        writes: Vec<Write>,
+        reads: Vec<Read>,
+        local: bool,
+    ) {
+        if self.closing.is_some() {
+            let outcome = Err(Error::closed());
+            return self.actions.push(Action::WriteDone { ticket, outcome });
+        }
+        let writes: Arc<[Write]> = writes.into();
+        let at = Version(u64::try_from(self.now.wall.as_micros()).unwrap_or_default());
+        let id = self.outbox.push(writes.clone(), reads, at, local, ticket);
+        let entry = OutboxEntry { id, writes: writes.clone(), at };
+        let outbox_put = if local { vec![entry] } else { Vec::new() };
+        let metadata = Some(self.metadata());
+        if let Err(error) = self.store(CacheBatch { outbox_put, metadata, ..CacheBatch::default() })
+        {
+            // A write that would not survive a restart is not accepted.
+            self.outbox.rejected(id);
+            let outcome = Err(error.into());
+            return self.actions.push(Action::WriteDone { ticket, outcome });
+        }
+        if local {
+            self.documents.push(id, &writes);
+            self.refresh(BTreeSet::new());
+        }
+    }
+
+    pub(super) fn committed(&mut self, id: WriteId, committed: Committed) {
+        let version = committed.version;
+        let Some(ticket) = self.outbox.committed(id, version) else { return };
+        self.forget_stored_write(id);
+        if self.targets.is_empty() {
+            self.release(Version(u64::MAX));
+        } else if version <= self.targets.consistent() {
+            self.release(version);
+        }
+        self.apply_complete();
+        if let Some(ticket) = ticket {
+            self.actions.push(Action::WriteDone { ticket, outcome: Ok(committed) });
+        }
+    }
+
+    pub(super) fn rejected(&mut self, id: WriteId, error: Error) {
+        let Some(batch) = self.outbox.batch(id) else { return };
+        // A transaction is repeated from its reads, by whoever started it.
+        let repeat = error.code().is_retryable() && (batch.local || error.code() != Code::Aborted);
+        if repeat {
+            self.outbox.rest(id, self.now);
+        } else {
+            self.reject(id, error);
+        }
+        self.apply_complete();
+    }
+
+    /// Rolls a write back for good.
+    pub(super) fn reject(&mut self, id: WriteId, error: Error) {
+        let Some(batch) = self.outbox.rejected(id) else { return };
+        self.forget_stored_write(id);
+        if batch.local {
+            self.documents.pop(id, &batch.writes);
+            self.refresh(BTreeSet::new());
+        }
+        if let Some(ticket) = batch.ticket {
+            self.actions.push(Action::WriteDone { ticket, outcome: Err(error) });
+        }
+    }
+
+    fn forget_stored_write(&mut self, id: WriteId) {
+        let metadata = Some(self.metadata());
+        let batch = CacheBatch { outbox_remove: vec![id], metadata, ..CacheBatch::default() };
+        // If it is not forgotten, a restart sends it again, and the server knows it.
+        let _ = self.store(batch);
+    }
+
+    /// Takes off what listeners have from the server.
+    fn release(&mut self, version: Version) {
+        self.pop_released(version);
+        self.refresh(BTreeSet::new());
+    }
+
+    fn pop_released(&mut self, version: Version) {
+        for batch in self.outbox.release(version) {
+            self.documents.pop(batch.id, &batch.writes);
+        }
+    }
+
+    /// A consistent point has come. While a commit of an earlier connection is without an answer, what
+    /// came may contain it: showing it under its own overlay would apply it twice, so it waits.
+    pub(super) fn consistent(&mut self, version: Version) {
+        self.targets.complete(version);
+        self.apply_complete();
+    }
+
+    fn apply_complete(&mut self) {
+        if self.outbox.is_ambiguous() {
+            return;
+        }
+        let Some((staged, version)) = self.targets.take_complete() else { return };
+        let mut batch = CacheBatch::default();
+        let mut turned = BTreeSet::new();
+        let mut memberships: BTreeMap<TargetId, Vec<(DocumentPath, bool)>> = BTreeMap::new();
+        self.documents.reserve(staged.len());
+        for step in staged {
+            match step {
+                Staged::Document { mut targets, document } => {
+                    self.keep_live(&mut targets);
+                    if targets.is_empty() {
+                        continue;
+                    }
+                    for id in targets.as_slice() {
+                        memberships.entry(*id).or_default().push((document.path.clone(), true));
+                    }
+                    self.documents.put(document.clone(), &targets);
+                    batch.documents.push((document.path.clone(), Some(document)));
+                }
+                Staged::Removal { targets, path, deleted } => {
+                    self.documents.remove(&path, &targets, deleted, version);
+                    for id in targets.as_slice() {
+                        memberships.entry(*id).or_default().push((path.clone(), false));
+                    }
+                    if deleted {
+                        batch.documents.push((path, None));
+                    }
+                }
+                Staged::Clear { target } => {
+                    self.documents.clear(target);
+                    memberships.remove(&target);
+                    if let Some(listened) = self.targets.by_id.get(&target) {
+                        batch.targets.push(TargetChange::Clear { key: listened.key.clone() });
+                    }
+                }
+                Staged::Attached { target } => {
+                    if let Some(listened) = self.targets.by_id.get_mut(&target) {
+                        listened.attached = true;
+                        if !listened.current {
+                            listened.current = true;
+                            listened.view.set_from_cache(false);
+                        }
+                        turned.insert(target);
+                    }
+                }
+            }
+        }
+        self.pop_released(version);
+        self.store_memberships(batch, memberships, &turned);
+        self.refresh(turned);
+    }
+
+    fn keep_live(&self, targets: &mut TargetSet) {
+        let live = |id: &TargetId| self.targets.by_id.contains_key(id);
+        if !targets.as_slice().iter().all(live) {
+            let ids: Vec<TargetId> = targets.as_slice().iter().copied().filter(live).collect();
+            *targets = TargetSet::None;
+            ids.into_iter().for_each(|id| targets.insert(id));
+        }
+    }
+
+    fn store_memberships(
+        &mut self,
+        mut batch: CacheBatch,
+        memberships: BTreeMap<TargetId, Vec<(DocumentPath, bool)>>,
+        turned: &BTreeSet<TargetId>,
+    ) {
+        let ids: BTreeSet<TargetId> = memberships.keys().chain(turned).copied().collect();
+        for id in ids {
+            let Some(listened) = self.targets.by_id.get(&id) else { continue };
+            batch.targets.push(TargetChange::Put {
+                key: listened.key.clone(),
+                token: self.targets.token(listened),
+            });
+        }
+        for (id, documents) in memberships {
+            let Some(listened) = self.targets.by_id.get(&id) else { continue };
+            batch.targets.push(TargetChange::Members { key: listened.key.clone(), documents });
+        }
+        // If it is not stored, neither is the token: the next run resumes from before.
+        let _ = self.store(batch);
+    }
+
+    /// Carries what has changed in the documents into the views, and out to listeners. Those in
+    /// `turned` are told even when no document of theirs has changed.
+    pub(super) fn refresh(&mut self, turned: BTreeSet<TargetId>) {
+        let watched = !self.targets.is_empty();
+        let touched = self.documents.finish(&self.outbox, watched);
+        let mut edits: BTreeMap<TargetId, Vec<Edit>> =
+            turned.into_iter().map(|id| (id, Vec::new())).collect();
+        if watched {
+            for before in &touched {
+                self.collect_edits(before, &mut edits);
+            }
+        }
+        self.documents.forget_unneeded(&touched);
+        for (id, edits) in edits {
+            let Some(listened) = self.targets.by_id.get_mut(&id) else { continue };
+            let steps = listened.view.apply(edits);
+            self.emit(id, &steps);
+        }
+    }
+
+    fn collect_edits(&self, before: &Before, edits: &mut BTreeMap<TargetId, Vec<Edit>>) {
+        let after = self.documents.seen(&before.path);
+        let mut consider = |id: TargetId, view: &View| {
+            let was = view.visible(id, &before.state);
+            let is = view.visible(id, &after);
+            let same = match (&was, &is) {
+                (None, None) => true,
+                (Some(was), Some(is)) => {
+                    Arc::ptr_eq(was, is) && before.state.pending == after.pending
+                }
+                (None, Some(_)) | (Some(_), None) => false,
+            };
+            if !same {
+                let after = is.map(|document| (document, after.pending));
+                edits.entry(id).or_default().push(Edit { before: was, after });
+            } else if before.state.pending != after.pending {
+                // A pending deletion of a listened document is only in the metadata.
+                edits.entry(id).or_default();
+            }
+        };
+        if before.state.pending || after.pending {
+            // A pending write can be in any query's result.
+            for (id, listened) in &self.targets.by_id {
+                consider(*id, &listened.view);
+            }
+            return;
+        }
+        let former = before.state.targets.as_slice();
+        let joined = after.targets.as_slice().iter().filter(|id| !former.contains(id));
+        for id in former.iter().chain(joined) {
+            if let Some(listened) = self.targets.by_id.get(id) {
+                consider(*id, &listened.view);
+            }
+        }
+    }
+
+    /// Tells a target's listeners what they want to know.
+    fn emit(&mut self, id: TargetId, steps: &[Step]) {
+        let Some(listened) = self.targets.by_id.get(&id) else { return };
+        let metadata = self.metadata_of(id);
+        let metadata_changed =
+            metadata != listened.metadata || steps.iter().any(|(_, metadata_only)| *metadata_only);
+        let content_changed = steps.iter().any(|(_, metadata_only)| !metadata_only);
+        let may_start = listened.current || self.connection.is_offline();
+        let version = self.version_of(id);
+        let mut shown = None;
+        for listener in &listened.listeners {
+            let Some(state) = self.targets.listeners.get_mut(listener) else { continue };
+            let changes = if !state.started {
+                if !may_start {
+                    continue;
+                }
+                state.started = true;
+                None
+            } else if content_changed || (state.include_metadata && metadata_changed) {
+                let wanted = steps.iter().filter(|(_, only)| state.include_metadata || !only);
+                Some(wanted.map(|(change, _)| change.clone()).collect())
+            } else {
+                continue;
+            };
+            let documents = shown.get_or_insert_with(|| listened.view.shown()).clone();
+            let changes = changes.unwrap_or_else(|| all_added(&documents));
+            let snapshot = QuerySnapshot { documents, changes, metadata, version };
+            self.actions.push(Action::Snapshot { listener: *listener, snapshot });
+        }
+        if let Some(listened) = self.targets.by_id.get_mut(&id) {
+            listened.metadata = metadata;
+        }
+    }
+
+    fn metadata_of(&self, id: TargetId) -> SnapshotMetadata {
+        let Some(listened) = self.targets.by_id.get(&id) else {
+            return SnapshotMetadata::default();
+        };
+        let has_pending_writes = listened.view.has_pending()
+            || match &listened.target {
+                // A pending deletion leaves nothing in the view.
+                Target::Documents(paths) => {
+                    paths.iter().any(|path| self.documents.has_pending(path))
+                }
+                Target::Query(_) => false,
+            };
+        SnapshotMetadata { from_cache: !listened.current, has_pending_writes }
+    }
+
+    fn version_of(&self, id: TargetId) -> Version {
+        let listened = self.targets.by_id.get(&id);
+        let token = listened.and_then(|listened| self.targets.token(listened));
+        token.map_or(Version::NONE, |token| token.version)
+    }
+
+    pub(super) fn listen(&mut self, listener: ListenerId, target: Target, include_metadata: bool) {
+        if self.closing.is_some() {
+            let error = Error::closed();
+            return self.actions.push(Action::ListenerFailed { listener, error });
+        }
+        let (key, known) = self.targets.find(&target);
+        let id = match known {
+            Some(id) => id,
+            None => self.begin(key, target),
+        };
+        let state = ListenerState { target: id, include_metadata, started: false };
+        self.targets.listeners.insert(listener, state);
+        if let Some(listened) = self.targets.by_id.get_mut(&id) {
+            listened.listeners.push(listener);
+        }
+        self.emit(id, &[]);
+    }
+
+    /// Begins to listen to a target, with what the cache remembers of it.
+    fn begin(&mut self, key: Bytes, target: Target) -> TargetId {
+        let id = self.targets.new_id();
+        self.released.take(&key);
+        let token = self.cache.target(&key).unwrap_or_default();
+        let cached = match token {
+            Some(_) => self.cache.target_documents(&key).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        if self.targets.is_empty() {
+            self.documents.refold(&self.outbox);
+        }
+        let paths: BTreeSet<DocumentPath> = cached
+            .iter()
+            .map(|document| document.path.clone())
+            .chain(self.documents.pending_paths().cloned())
+            .collect();
+        self.targets.add(id, key, target, token);
+        let only = TargetSet::One(id);
+        for document in cached {
+            self.documents.put(document, &only);
+        }
+        // It is new to this view only.
+        self.documents.finish(&self.outbox, true);
+        let mut edits = Vec::new();
+        if let Some(listened) = self.targets.by_id.get_mut(&id) {
+            for path in &paths {
+                let seen = self.documents.seen(path);
+                if let Some(document) = listened.view.visible(id, &seen) {
+                    edits.push(Edit { before: None, after: Some((document, seen.pending)) });
+                }
+            }
+            listened.view.apply(edits);
+        }
+        if self.connection.online().is_some()
+            && let Some(message) = self.targets.listen_message(id)
+        {
+            self.send(message);
+        }
+        id
+    }
+
+    pub(super) fn unlisten(&mut self, listener: ListenerId) {
+        let Some(state) = self.targets.listeners.remove(&listener) else { return };
+        let Some(listened) = self.targets.by_id.get_mut(&state.target) else { return };
+        listened.listeners.retain(|other| *other != listener);
+        if !listened.listeners.is_empty() {
+            return;
+        }
+        let token = self.targets.token(&self.targets.by_id[&state.target]);
+        let Some((key, documents)) = self.end(state.target) else { return };
+        let mut batch = CacheBatch::default();
+        match token {
+            Some(_) => {
+                batch.targets.push(TargetChange::Put { key: key.clone(), token });
+                self.released.add(key, documents);
+            }
+            None => batch.targets.push(TargetChange::Remove { key }),
+        }
+        for key in self.released.trim() {
+            batch.targets.push(TargetChange::Remove { key });
+        }
+        // What is remembered of it only saves a transfer.
+        let _ = self.store(batch);
+        if self.connection.online().is_some() {
+            self.send(ClientMessage::Unlisten { target: state.target });
+        }
+    }
+
+    /// Ends a target; gives its key and the number of its documents.
+    fn end(&mut self, id: TargetId) -> Option<(Bytes, usize)> {
+        let listened = self.targets.remove(id)?;
+        match &listened.target {
+            Target::Documents(paths) => self.documents.clear_paths(id, paths),
+            Target::Query(_) => self.documents.clear(id),
+        }
+        if self.targets.is_empty() {
+            self.pop_released(Version(u64::MAX));
+        }
+        self.refresh(BTreeSet::new());
+        Some((listened.key, listened.view.shown().len()))
+    }
+
+    pub(super) fn target_failed(&mut self, id: TargetId, error: &Error) {
+        let Some(listened) = self.targets.by_id.get(&id) else { return };
+        for listener in listened.listeners.clone() {
+            let error = error.clone();
+            self.actions.push(Action::ListenerFailed { listener, error });
+        }
+        if let Some((key, _)) = self.end(id) {
+            let targets = vec![TargetChange::Remove { key }];
+            // What is left of it in the cache is never listened to without asking the server.
+            let _ = self.store(CacheBatch { targets, ..CacheBatch::default() });
+        }
+    }
+
+    /// Given up for now: listeners see the cache.
+    pub(super) fn go_offline(&mut self) {
+        self.connection.set_offline();
+        self.report_state();
+        let ids: Vec<TargetId> = self.targets.by_id.keys().copied().collect();
+        for id in ids {
+            if let Some(listened) = self.targets.by_id.get_mut(&id) {
+                listened.current = false;
+                listened.view.set_from_cache(true);
+            }
+            self.emit(id, &[]);
+        }
+    }
+
+    pub(super) fn request(&mut self, ticket: Ticket, request: Request, timeout: Duration) {
+        let refusal = if self.closing.is_some() {
+            Some(Error::closed())
+        } else if self.connection.is_shut() {
+            Some(Error::unavailable(self.connection.reason().message()))
+        } else {
+            None
+        };
+        match refusal {
+            Some(error) => self.actions.push(Action::RequestDone { ticket, outcome: Err(error) }),
+            None => self.requests.add(ticket, request, self.now.elapsed + timeout),
+        }
+    }
+
+    pub(super) fn answered(&mut self, result: QueryResult) {
+        match self.requests.answered(result) {
+            Ok(None) => {}
+            Ok(Some(complete)) => {
+                let ticket = complete.ticket;
+                let outcome = Ok(self.answer(complete));
+                self.actions.push(Action::RequestDone { ticket, outcome });
+            }
+            Err(error) => self.drop_connection(error),
+        }
+    }
+
+    fn answer(&self, complete: Complete) -> Answer {
+        let Complete { request, version, documents, .. } = complete;
+        let documents = match request {
+            Request::Get { paths, overlay } => {
+                let mut found: HashMap<_, _> = documents
+                    .into_iter()
+                    .map(|document| (document.path.clone(), document))
+                    .collect();
+                let lay = |path: DocumentPath| {
+                    let base = found.remove(&path);
+                    let (document, has_pending_writes) = if overlay {
+                        self.documents.laid_over(&path, base, version, &self.outbox)
+                    } else {
+                        (base, false)
+                    };
+                    let metadata = SnapshotMetadata { from_cache: false, has_pending_writes };
+                    match document {
+                        Some(document) => DocumentSnapshot::existing(document, metadata),
+                        None => DocumentSnapshot::missing(path, metadata),
+                    }
+                };
+                paths.into_iter().map(lay).collect()
+            }
+            Request::Query { query } => {
+                let mut view = View::new(&Target::Query(query));
+                view.set_from_cache(false);
+                let mut edits = Vec::with_capacity(documents.len());
+                let mut pending: BTreeMap<&DocumentPath, Option<_>> =
+                    self.documents.pending_paths().map(|path| (path, None)).collect();
+                for document in documents {
+                    match pending.get_mut(&document.path) {
+                        Some(base) => *base = Some(document),
+                        None => edits.push(Edit { before: None, after: Some((document, false)) }),
+                    }
+                }
+                for (path, base) in pending {
+                    let laid = self.documents.laid_over(path, base, version, &self.outbox);
+                    if let (Some(document), has_pending) = laid
+                        && view.selects(&document)
+                    {
+                        edits.push(Edit { before: None, after: Some((document, has_pending)) });
+                    }
+                }
+                view.apply(edits);
+                let shown = view.shown();
+                drop(view);
+                Arc::unwrap_or_clone(shown)
+            }
+        };
+        Answer { version, documents }
+    }
+}

@@ -1,0 +1,280 @@
+//! What is listened to: targets, one per canonical query, shared by its listeners; the server's groups
+//! and what they stand for; and the changes that came since the last consistent point. Changes become
+//! visible only together, at a consistent point. Driven by the engine; applies nothing itself.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidemark_protocol::model::{
+    Document, DocumentPath, Incarnation, ResumeToken, Target, TargetId, Version,
+};
+use tidemark_protocol::wire::client::{ClientMessage, Listen};
+use tidemark_protocol::wire::codec::{DecodeError, canonical_target, decode_document};
+use tidemark_protocol::wire::server::Changes;
+
+use super::ListenerId;
+use super::view::View;
+use crate::snapshot::SnapshotMetadata;
+
+/// A few targets, mostly one, without an allocation of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TargetSet {
+    #[default]
+    None,
+    One(TargetId),
+    Many(Vec<TargetId>),
+}
+
+impl TargetSet {
+    pub(crate) fn as_slice(&self) -> &[TargetId] {
+        match self {
+            TargetSet::None => &[],
+            TargetSet::One(id) => std::slice::from_ref(id),
+            TargetSet::Many(ids) => ids,
+        }
+    }
+
+    pub(crate) fn contains(&self, id: TargetId) -> bool {
+        self.as_slice().contains(&id)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.as_slice().is_empty()
+    }
+
+    pub(crate) fn insert(&mut self, id: TargetId) {
+        match self {
+            TargetSet::None => *self = TargetSet::One(id),
+            TargetSet::One(only) if *only == id => {}
+            TargetSet::One(only) => *self = TargetSet::Many(vec![*only, id]),
+            TargetSet::Many(ids) if ids.contains(&id) => {}
+            TargetSet::Many(ids) => ids.push(id),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: TargetId) -> bool {
+        let found = self.contains(id);
+        match self {
+            TargetSet::One(only) if *only == id => *self = TargetSet::None,
+            TargetSet::Many(ids) => ids.retain(|other| *other != id),
+            TargetSet::None | TargetSet::One(_) => {}
+        }
+        found
+    }
+}
+
+/// Something that is listened to.
+pub(crate) struct Listened {
+    /// Its canonical form, which the cache knows it by.
+    pub(crate) key: Bytes,
+    pub(crate) target: Target,
+    pub(crate) view: View,
+    /// In the order of their arrival.
+    pub(crate) listeners: Vec<ListenerId>,
+    /// Set when a connection ends that it was attached on; where the next one continues.
+    token: Option<ResumeToken>,
+    /// Whether consistent points of this connection are points of this target, too.
+    pub(crate) attached: bool,
+    /// Whether the view is what the server said last, as opposed to what the cache remembers.
+    pub(crate) current: bool,
+    /// The metadata that listeners know.
+    pub(crate) metadata: SnapshotMetadata,
+}
+
+/// Someone who listens.
+pub(crate) struct ListenerState {
+    pub(crate) target: TargetId,
+    pub(crate) include_metadata: bool,
+    /// Whether the first snapshot has been delivered.
+    pub(crate) started: bool,
+}
+
+/// A step towards the next consistent point.
+#[derive(Debug)]
+pub(crate) enum Staged {
+    /// The document is in these targets, and is this.
+    Document { targets: TargetSet, document: Arc<Document> },
+    /// The document is not in these targets any more.
+    Removal { targets: TargetSet, path: DocumentPath, deleted: bool },
+    /// All that was known of the target's documents is void.
+    Clear { target: TargetId },
+    /// The server has attached the target: the next consistent point is one for it, too.
+    Attached { target: TargetId },
+}
+
+/// All targets, and what is staged for them.
+#[derive(Default)]
+pub(crate) struct Targets {
+    pub(crate) by_id: BTreeMap<TargetId, Listened>,
+    by_key: HashMap<Bytes, TargetId>,
+    pub(crate) listeners: HashMap<ListenerId, ListenerState>,
+    last_id: u32,
+    /// What the server's groups stand for; of one connection.
+    groups: HashMap<u32, TargetSet>,
+    /// In the order of arrival; of one connection.
+    staged: Vec<Staged>,
+    /// How many of them the last consistent point covers, and its version.
+    complete: Option<(usize, Version)>,
+    /// The life of the database that tokens are of.
+    incarnation: Option<Incarnation>,
+    /// The last consistent point applied.
+    consistent: Version,
+}
+
+impl Targets {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Everything up to this version has been applied for all attached targets.
+    pub(crate) fn consistent(&self) -> Version {
+        self.consistent
+    }
+
+    /// Where the target would continue on another connection.
+    pub(crate) fn token(&self, listened: &Listened) -> Option<ResumeToken> {
+        match self.incarnation {
+            Some(incarnation) if listened.attached => {
+                Some(ResumeToken { incarnation, version: self.consistent })
+            }
+            Some(_) | None => listened.token,
+        }
+    }
+
+    /// The target's canonical form, and its id if it is listened to already.
+    pub(crate) fn find(&self, target: &Target) -> (Bytes, Option<TargetId>) {
+        let key = canonical_target(target);
+        let id = self.by_key.get(&key).copied();
+        (key, id)
+    }
+
+    /// An id that no target had before.
+    pub(crate) fn new_id(&mut self) -> TargetId {
+        self.last_id += 1;
+        TargetId(self.last_id)
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        id: TargetId,
+        key: Bytes,
+        target: Target,
+        token: Option<ResumeToken>,
+    ) {
+        self.by_key.insert(key.clone(), id);
+        let listened = Listened {
+            key,
+            view: View::new(&target),
+            target,
+            listeners: Vec::new(),
+            token,
+            attached: false,
+            current: false,
+            metadata: SnapshotMetadata { from_cache: true, has_pending_writes: false },
+        };
+        self.by_id.insert(id, listened);
+    }
+
+    /// Forgets the target; its listeners are the caller's to tell.
+    pub(crate) fn remove(&mut self, id: TargetId) -> Option<Listened> {
+        let listened = self.by_id.remove(&id)?;
+        self.by_key.remove(&listened.key);
+        for listener in &listened.listeners {
+            self.listeners.remove(listener);
+        }
+        self.groups.retain(|_, targets| {
+            targets.remove(id);
+            !targets.is_empty()
+        });
+        Some(listened)
+    }
+
+    /// Takes note of the database's incarnation; whether it is another than before.
+    pub(crate) fn enter(&mut self, incarnation: Incarnation) -> bool {
+        let known = self.incarnation.replace(incarnation);
+        let other = known.is_some_and(|known| known != incarnation);
+        if other {
+            self.consistent = Version::NONE;
+        }
+        other
+    }
+
+    /// What to send for all targets at the beginning of a connection.
+    pub(crate) fn listens(&self) -> Vec<ClientMessage> {
+        self.by_id.keys().filter_map(|id| self.listen_message(*id)).collect()
+    }
+
+    pub(crate) fn listen_message(&self, id: TargetId) -> Option<ClientMessage> {
+        let listened = self.by_id.get(&id)?;
+        Some(ClientMessage::Listen(Listen {
+            target_id: id,
+            target: listened.target.clone(),
+            resume: self.token(listened),
+        }))
+    }
+
+    /// The connection is gone, and with it its groups and what was not consistent yet.
+    pub(crate) fn leave(&mut self) {
+        self.groups.clear();
+        self.staged.clear();
+        self.complete = None;
+        let Some(incarnation) = self.incarnation else { return };
+        let token = ResumeToken { incarnation, version: self.consistent };
+        for listened in self.by_id.values_mut().filter(|listened| listened.attached) {
+            listened.attached = false;
+            listened.token = Some(token);
+        }
+    }
+
+    /// The server has attached the target, perhaps again and under another group.
+    pub(crate) fn listening(&mut self, id: TargetId, group: u32) {
+        let Some(listened) = self.by_id.get(&id) else { return };
+        // Said again on one connection, it continues from what was sent there.
+        let again = self.groups.values().any(|targets| targets.contains(id));
+        // Without a token everything is sent: what an earlier life left must not survive.
+        let everything = !again && listened.token.is_none() && !listened.view.is_empty();
+        self.groups.retain(|other, targets| {
+            *other == group || !(targets.remove(id) && targets.is_empty())
+        });
+        self.groups.entry(group).or_default().insert(id);
+        if everything {
+            self.staged.push(Staged::Clear { target: id });
+        }
+        self.staged.push(Staged::Attached { target: id });
+    }
+
+    pub(crate) fn reset(&mut self, id: TargetId) {
+        if self.by_id.contains_key(&id) {
+            self.staged.push(Staged::Clear { target: id });
+        }
+    }
+
+    /// Keeps changes until they are consistent. Those of groups without a target are late: dropped.
+    pub(crate) fn stage(&mut self, changes: Changes) -> Result<(), DecodeError> {
+        let Some(targets) = self.groups.get(&changes.group) else { return Ok(()) };
+        self.staged.reserve(changes.documents.len() + changes.removals.len());
+        for removal in changes.removals {
+            let (path, deleted) = (removal.path, removal.deleted);
+            self.staged.push(Staged::Removal { targets: targets.clone(), path, deleted });
+        }
+        for bytes in &changes.documents {
+            let document = Arc::new(decode_document(bytes)?);
+            self.staged.push(Staged::Document { targets: targets.clone(), document });
+        }
+        Ok(())
+    }
+
+    /// Everything staged so far is consistent at this version.
+    pub(crate) fn complete(&mut self, version: Version) {
+        self.complete = Some((self.staged.len(), version));
+    }
+
+    /// What the last consistent point covers; taken once.
+    pub(crate) fn take_complete(&mut self) -> Option<(Vec<Staged>, Version)> {
+        let (count, version) = self.complete.take()?;
+        self.consistent = self.consistent.max(version);
+        let rest = self.staged.split_off(count);
+        Some((std::mem::replace(&mut self.staged, rest), version))
+    }
+}

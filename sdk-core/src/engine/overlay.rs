@@ -1,0 +1,258 @@
+//! What this client believes of each document: the remote document with the pending writes laid over
+//! it. Remembers, while a change is made, how the touched documents were before, so that views can be
+//! told. Driven by the engine; knows no server and no listener.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tidemark_protocol::model::{
+    Document, DocumentPath, Precondition, TargetId, Version, Write, WriteId, apply_write,
+    check_precondition,
+};
+
+use super::listen::TargetSet;
+use super::writes::Outbox;
+
+/// What is known of one document.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    /// As the server told it; none if it does not exist or is not known.
+    remote: Option<Arc<Document>>,
+    /// The version of the last word on `remote`.
+    known: Version,
+    /// With the pending writes; `remote` itself where there are none.
+    local: Option<Arc<Document>>,
+    /// The pending writes of it, in order: the batch, and the place in it.
+    pending: Vec<(WriteId, u32)>,
+    /// The targets that it is in, by the server's word.
+    targets: TargetSet,
+    /// The change that last touched it.
+    touched: u64,
+}
+
+/// How a document was before the change that is being made.
+#[derive(Debug)]
+pub(crate) struct Before {
+    pub(crate) path: DocumentPath,
+    pub(crate) state: Seen,
+}
+
+/// What views need to know of a document.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) document: Option<Arc<Document>>,
+    pub(crate) pending: bool,
+    pub(crate) targets: TargetSet,
+}
+
+/// All documents of targets and of pending writes.
+#[derive(Default)]
+pub(crate) struct Documents {
+    entries: HashMap<DocumentPath, Entry>,
+    /// Counts changes, to tell what the present one has touched.
+    change: u64,
+    touched: Vec<Before>,
+}
+
+impl Documents {
+    pub(crate) fn reserve(&mut self, additional: usize) {
+        self.entries.reserve(additional);
+        self.touched.reserve(additional);
+    }
+
+    /// The entry, remembered as it is before the change.
+    fn touch(&mut self, path: &DocumentPath) -> &mut Entry {
+        if !self.entries.contains_key(path) {
+            self.entries.insert(path.clone(), Entry::default());
+        }
+        let entry = self.entries.get_mut(path).expect("it was just made sure of");
+        if entry.touched != self.change + 1 {
+            entry.touched = self.change + 1;
+            self.touched.push(Before { path: path.clone(), state: entry.seen() });
+        }
+        entry
+    }
+
+    /// The server says that the document is this, and in these targets.
+    pub(crate) fn put(&mut self, document: Arc<Document>, targets: &TargetSet) {
+        let entry = self.touch(&document.path);
+        for target in targets.as_slice() {
+            entry.targets.insert(*target);
+        }
+        // What is newer came through another target.
+        if document.update_version >= entry.known {
+            entry.known = document.update_version;
+            entry.remote = Some(document);
+        }
+    }
+
+    /// The server says that the document left these targets; `deleted`: and everything.
+    pub(crate) fn remove(
+        &mut self,
+        path: &DocumentPath,
+        targets: &TargetSet,
+        deleted: bool,
+        version: Version,
+    ) {
+        if !self.entries.contains_key(path) {
+            return;
+        }
+        let entry = self.touch(path);
+        for target in targets.as_slice() {
+            entry.targets.remove(*target);
+        }
+        if deleted && version >= entry.known {
+            entry.known = version;
+            entry.remote = None;
+        }
+    }
+
+    /// Takes these documents out of a target.
+    pub(crate) fn clear_paths(&mut self, target: TargetId, paths: &[DocumentPath]) {
+        for path in paths {
+            if self.entries.get(path).is_some_and(|entry| entry.targets.contains(target)) {
+                self.touch(path).targets.remove(target);
+            }
+        }
+    }
+
+    /// Takes all documents out of a target.
+    pub(crate) fn clear(&mut self, target: TargetId) {
+        let paths: Vec<DocumentPath> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.targets.contains(target))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in &paths {
+            self.touch(path).targets.remove(target);
+        }
+    }
+
+    /// Versions of another life of the database are not comparable: whatever comes is newer.
+    pub(crate) fn forget_versions(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.known = Version::NONE;
+        }
+    }
+
+    /// Lays all pending writes, once, at the start.
+    pub(crate) fn lay(&mut self, outbox: &Outbox) {
+        for batch in outbox.local_batches() {
+            self.push(batch.id, &batch.writes);
+        }
+    }
+
+    /// Lays a batch over its documents.
+    pub(crate) fn push(&mut self, id: WriteId, writes: &[Write]) {
+        for (index, write) in (0u32..).zip(writes) {
+            self.touch(&write.path).pending.push((id, index));
+        }
+    }
+
+    /// Takes a batch off its documents.
+    pub(crate) fn pop(&mut self, id: WriteId, writes: &[Write]) {
+        for write in writes {
+            self.touch(&write.path).pending.retain(|(batch, _)| *batch != id);
+        }
+    }
+
+    pub(crate) fn has_pending(&self, path: &DocumentPath) -> bool {
+        self.entries.get(path).is_some_and(|entry| !entry.pending.is_empty())
+    }
+
+    /// What a view sees of the document.
+    pub(crate) fn seen(&self, path: &DocumentPath) -> Seen {
+        self.entries.get(path).map(Entry::seen).unwrap_or_default()
+    }
+
+    /// The paths with pending writes.
+    pub(crate) fn pending_paths(&self) -> impl Iterator<Item = &DocumentPath> {
+        self.entries.iter().filter(|(_, entry)| !entry.pending.is_empty()).map(|(path, _)| path)
+    }
+
+    /// Another base with this client's pending writes on top, those aside that it contains: what a
+    /// get or a query shows. The second is whether there are any.
+    pub(crate) fn laid_over(
+        &self,
+        path: &DocumentPath,
+        base: Option<Arc<Document>>,
+        at: Version,
+        outbox: &Outbox,
+    ) -> (Option<Arc<Document>>, bool) {
+        let Some(entry) = self.entries.get(path) else { return (base, false) };
+        let fresh: Vec<_> =
+            entry.pending.iter().copied().filter(|(id, _)| !outbox.is_contained(*id, at)).collect();
+        (fold(base, &fresh, outbox), !fresh.is_empty())
+    }
+
+    /// Ends a change: computes what the touched documents are now, and gives them as they were before.
+    /// While nobody is `watched` for, they are not computed: see [`refold`](Self::refold).
+    pub(crate) fn finish(&mut self, outbox: &Outbox, watched: bool) -> Vec<Before> {
+        self.change += 1;
+        let touched = std::mem::take(&mut self.touched);
+        for before in touched.iter().filter(|_| watched) {
+            let Some(entry) = self.entries.get_mut(&before.path) else { continue };
+            entry.local = fold(entry.remote.clone(), &entry.pending, outbox);
+        }
+        touched
+    }
+
+    /// Computes what all documents with pending writes are now: someone begins to watch.
+    pub(crate) fn refold(&mut self, outbox: &Outbox) {
+        for entry in self.entries.values_mut() {
+            entry.local = fold(entry.remote.clone(), &entry.pending, outbox);
+        }
+    }
+
+    /// Forgets those of these documents that are in no target and have no pending writes.
+    pub(crate) fn forget_unneeded(&mut self, touched: &[Before]) {
+        for before in touched {
+            if let Some(entry) = self.entries.get(&before.path)
+                && entry.targets.is_empty()
+                && entry.pending.is_empty()
+            {
+                self.entries.remove(&before.path);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn seen(&self) -> Seen {
+        Seen {
+            document: self.local.clone(),
+            pending: !self.pending.is_empty(),
+            targets: self.targets.clone(),
+        }
+    }
+}
+
+fn fold(
+    base: Option<Arc<Document>>,
+    pending: &[(WriteId, u32)],
+    outbox: &Outbox,
+) -> Option<Arc<Document>> {
+    pending.iter().fold(base, |document, (id, index)| {
+        let Some((write, at)) = outbox.write(*id, *index) else { return document };
+        lay(document, write, at)
+    })
+}
+
+/// A write whose condition does not hold here shows nothing: the server will decide.
+fn lay(document: Option<Arc<Document>>, write: &Write, at: Version) -> Option<Arc<Document>> {
+    let holds = match write.precondition {
+        // The version here is an estimate as soon as one write is pending.
+        Some(Precondition::UpdateVersion(_)) => document.is_some(),
+        Some(Precondition::Exists(_)) | None => {
+            check_precondition(document.as_deref(), write).is_ok()
+        }
+    };
+    if !holds {
+        return document;
+    }
+    match apply_write(document.as_deref(), write, at) {
+        Ok(applied) if applied.changed => applied.document.map(Arc::new),
+        Ok(_) | Err(_) => document,
+    }
+}

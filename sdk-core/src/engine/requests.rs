@@ -1,0 +1,238 @@
+//! Gets and queries: asked again on every connection until answered, as long as their time lasts.
+//! Driven by the engine; sends nothing itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemark_protocol::model::{Code, Document, ModelError, Value, Version, Write, WriteOp};
+use tidemark_protocol::wire::client::ClientMessage;
+use tidemark_protocol::wire::codec::{decode_document, encode_client};
+use tidemark_protocol::wire::server::QueryResult;
+
+use super::connection::Backoff;
+use super::{Moment, Request, Ticket};
+use crate::error::Error;
+
+#[derive(Debug)]
+struct Waiting {
+    request: Request,
+    deadline: Duration,
+    state: State,
+    backoff: Backoff,
+    /// The parts of the answer that came on this connection.
+    documents: Vec<Arc<Document>>,
+}
+
+#[derive(Debug, PartialEq)]
+enum State {
+    Queued,
+    Sent { number: u32 },
+    Resting { until: Duration },
+}
+
+/// A whole answer, as the server gave it.
+#[derive(Debug)]
+pub(crate) struct Complete {
+    pub(crate) ticket: Ticket,
+    pub(crate) request: Request,
+    pub(crate) version: Version,
+    pub(crate) documents: Vec<Arc<Document>>,
+}
+
+/// All that waits for an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    waiting: BTreeMap<Ticket, Waiting>,
+    /// Those sent on this connection, by their number on the wire.
+    sent: BTreeMap<u32, Ticket>,
+    last_number: u32,
+    /// How many are queued, so that most events cost nothing.
+    queued: usize,
+}
+
+impl Requests {
+    pub(crate) fn add(&mut self, ticket: Ticket, request: Request, deadline: Duration) {
+        let waiting = Waiting {
+            request,
+            deadline,
+            state: State::Queued,
+            backoff: Backoff::default(),
+            documents: Vec::new(),
+        };
+        self.waiting.insert(ticket, waiting);
+        self.queued += 1;
+    }
+
+    pub(crate) fn remove(&mut self, ticket: Ticket) {
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            match waiting.state {
+                State::Queued => self.queued -= 1,
+                State::Sent { number } => {
+                    self.sent.remove(&number);
+                }
+                State::Resting { .. } => {}
+            }
+        }
+    }
+
+    /// Notes all that is queued as sent.
+    pub(crate) fn to_send(&mut self) -> Vec<(Ticket, ClientMessage)> {
+        if self.queued == 0 {
+            return Vec::new();
+        }
+        self.queued = 0;
+        let mut messages = Vec::new();
+        for (ticket, waiting) in &mut self.waiting {
+            if waiting.state != State::Queued {
+                continue;
+            }
+            self.last_number = self.last_number.wrapping_add(1);
+            let number = self.last_number;
+            waiting.state = State::Sent { number };
+            self.sent.insert(number, *ticket);
+            let message = match &waiting.request {
+                Request::Get { paths, .. } => {
+                    ClientMessage::Get { request: number, paths: paths.clone() }
+                }
+                Request::Query { query } => {
+                    ClientMessage::Query { request: number, query: query.clone() }
+                }
+            };
+            messages.push((*ticket, message));
+        }
+        messages
+    }
+
+    /// Takes a part of an answer; gives the whole once it is there.
+    pub(crate) fn answered(&mut self, result: QueryResult) -> Result<Option<Complete>, Error> {
+        let Some(ticket) = self.sent.get(&result.request).copied() else { return Ok(None) };
+        let waiting = self.waiting.get_mut(&ticket).expect("what is sent is waiting");
+        waiting.documents.reserve(result.documents.len());
+        for bytes in &result.documents {
+            waiting.documents.push(Arc::new(decode_document(bytes)?));
+        }
+        if result.more {
+            return Ok(None);
+        }
+        self.sent.remove(&result.request);
+        let waiting = self.waiting.remove(&ticket).expect("it was just there");
+        let Waiting { request, documents, .. } = waiting;
+        Ok(Some(Complete { ticket, request, version: result.version, documents }))
+    }
+
+    /// The server refused: gives who is to be told, unless it is worth asking again.
+    pub(crate) fn failed(
+        &mut self,
+        number: u32,
+        error: Error,
+        now: Moment,
+    ) -> Option<(Ticket, Error)> {
+        let ticket = self.sent.remove(&number)?;
+        let waiting = self.waiting.get_mut(&ticket).expect("what is sent is waiting");
+        if !error.code().is_retryable() {
+            self.waiting.remove(&ticket);
+            return Some((ticket, error));
+        }
+        waiting.documents.clear();
+        waiting.state = State::Resting { until: now.elapsed + waiting.backoff.next(now.random) };
+        None
+    }
+
+    /// Gives those whose time is over, and queues those that have rested.
+    pub(crate) fn expire(&mut self, now: Duration, reason: &Error) -> Vec<(Ticket, Error)> {
+        let over = |waiting: &Waiting| now >= waiting.deadline;
+        let expired: Vec<Ticket> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| over(waiting))
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        for ticket in &expired {
+            self.remove(*ticket);
+        }
+        for waiting in self.waiting.values_mut() {
+            if matches!(waiting.state, State::Resting { until } if now >= until) {
+                waiting.state = State::Queued;
+                self.queued += 1;
+            }
+        }
+        let message = format!("no answer in time: {}", reason.message());
+        expired.into_iter().map(|ticket| (ticket, Error::unavailable(&message))).collect()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        let due = |waiting: &Waiting| match waiting.state {
+            State::Resting { until } => until.min(waiting.deadline),
+            State::Queued | State::Sent { .. } => waiting.deadline,
+        };
+        self.waiting.values().map(due).min()
+    }
+
+    /// The connection is gone: everything is to be asked again.
+    pub(crate) fn leave(&mut self) {
+        self.sent.clear();
+        self.queued = self.waiting.len();
+        for waiting in self.waiting.values_mut() {
+            waiting.state = State::Queued;
+            waiting.documents.clear();
+        }
+    }
+
+    /// Gives up all.
+    pub(crate) fn clear(&mut self) -> Vec<Ticket> {
+        self.sent.clear();
+        self.queued = 0;
+        std::mem::take(&mut self.waiting).into_keys().collect()
+    }
+}
+
+/// Refuses a frame that the server would refuse: it would close the connection, again and again.
+pub(crate) fn check_size(message: &ClientMessage, limit: u32) -> Result<(), Error> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    // Encoding twice only to measure is for the rare large frames.
+    if estimate(message) < limit / 4 {
+        return Ok(());
+    }
+    let actual = encode_client(message).len();
+    if actual <= limit {
+        return Ok(());
+    }
+    let message = format!("the request has {actual} bytes; the server's limit is {limit}");
+    Err(ModelError::new(Code::ResourceExhausted, message).into())
+}
+
+fn estimate(message: &ClientMessage) -> usize {
+    const EMPTY: usize = 64;
+    match message {
+        ClientMessage::Commit(commit) => {
+            let writes: usize =
+                commit.writes.iter().map(|write| EMPTY + estimate_write(write)).sum();
+            let reads: usize =
+                commit.reads.iter().map(|read| EMPTY + read.path.as_str().len()).sum();
+            EMPTY + writes + reads
+        }
+        ClientMessage::Get { paths, .. } => {
+            paths.iter().map(|path| EMPTY + path.as_str().len()).sum()
+        }
+        // Their parts are limited by the model.
+        ClientMessage::Query { .. }
+        | ClientMessage::Listen(_)
+        | ClientMessage::Hello(_)
+        | ClientMessage::Unlisten { .. }
+        | ClientMessage::Ping { .. }
+        | ClientMessage::Acknowledge { .. } => EMPTY,
+    }
+}
+
+fn estimate_write(write: &Write) -> usize {
+    let fields = match &write.op {
+        WriteOp::Set(fields) | WriteOp::Update { fields, .. } => {
+            fields.iter().map(|(name, value)| name.len() + Value::size(value)).sum()
+        }
+        WriteOp::Delete | WriteOp::Verify => 0,
+    };
+    // The operands of transforms are not measured: any large one deserves the exact way.
+    let transforms = write.transforms.len() * 4096;
+    write.path.as_str().len() + fields + transforms
+}

@@ -1,0 +1,287 @@
+//! A target's result, kept sorted: one changed document costs a binary search and the shift of a few
+//! pointers. Tells the steps from the former result to the new one. Driven by the engine.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tidemark_protocol::model::{Document, DocumentPath, Matcher, Target, TargetId};
+
+use super::diff;
+use super::overlay::Seen;
+use crate::snapshot::{ChangeKind, DocumentChange, DocumentSnapshot, SnapshotMetadata};
+
+/// From this many on, documents are taken out in one pass instead of one by one.
+const MANY: usize = 16;
+
+/// Which documents, and in which order.
+enum Selector {
+    Query(Box<Matcher>),
+    /// Sorted.
+    Documents(Vec<DocumentPath>),
+}
+
+impl Selector {
+    fn matches(&self, document: &Document) -> bool {
+        match self {
+            Selector::Query(matcher) => matcher.matches(document),
+            Selector::Documents(paths) => paths.binary_search(&document.path).is_ok(),
+        }
+    }
+
+    fn compare(&self, a: &Document, b: &Document) -> Ordering {
+        match self {
+            Selector::Query(matcher) => matcher.compare(a, b),
+            Selector::Documents(_) => a.path.cmp(&b.path),
+        }
+    }
+}
+
+/// What became of one document in a view: as it was there, and as it is.
+#[derive(Debug)]
+pub(crate) struct Edit {
+    pub(crate) before: Option<Arc<Document>>,
+    pub(crate) after: Option<(Arc<Document>, bool)>,
+}
+
+/// A step, and whether it is of interest only for its metadata.
+pub(crate) type Step = (DocumentChange, bool);
+
+/// A target's result.
+pub(crate) struct View {
+    selector: Selector,
+    limit: usize,
+    /// Sorted; may exceed the limit until the server has told which to drop.
+    all: Arc<Vec<DocumentSnapshot>>,
+    /// How many of them have pending writes.
+    pending: usize,
+    from_cache: bool,
+}
+
+impl View {
+    pub(crate) fn new(target: &Target) -> View {
+        let (selector, limit) = match target {
+            Target::Query(query) => {
+                (Selector::Query(Box::new(Matcher::new(query.clone()))), query.limit)
+            }
+            Target::Documents(paths) => (Selector::Documents(paths.clone()), None),
+        };
+        let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        View { selector, limit, all: Arc::default(), pending: 0, from_cache: true }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The document as this view has it, if it has it: by the server's word or by a pending write,
+    /// and only as long as it matches.
+    pub(crate) fn visible(&self, id: TargetId, seen: &Seen) -> Option<Arc<Document>> {
+        let document = seen.document.as_ref()?;
+        let candidate = seen.pending || seen.targets.contains(id);
+        (candidate && self.selector.matches(document)).then(|| document.clone())
+    }
+
+    /// Whether the document is in the result, limit aside.
+    pub(crate) fn selects(&self, document: &Document) -> bool {
+        self.selector.matches(document)
+    }
+
+    /// The result.
+    pub(crate) fn shown(&self) -> Arc<Vec<DocumentSnapshot>> {
+        if self.all.len() <= self.limit {
+            self.all.clone()
+        } else {
+            Arc::new(self.all[..self.limit].to_vec())
+        }
+    }
+
+    /// Whether the result shows pending writes.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.pending > 0
+            && (self.all.len() <= self.limit
+                || self.all[..self.limit].iter().any(|row| row.metadata.has_pending_writes))
+    }
+
+    pub(crate) fn set_from_cache(&mut self, from_cache: bool) {
+        if self.from_cache != from_cache {
+            self.from_cache = from_cache;
+            for row in Arc::make_mut(&mut self.all) {
+                row.metadata.from_cache = from_cache;
+            }
+        }
+    }
+
+    /// Applies edits, one per document at most, and tells the steps.
+    pub(crate) fn apply(&mut self, edits: Vec<Edit>) -> Vec<Step> {
+        let growth = edits.iter().filter(|edit| edit.before.is_none()).count();
+        if self.all.len() + growth <= self.limit {
+            return self.edit(edits);
+        }
+        let before = self.shown();
+        self.edit(edits);
+        let after = self.shown();
+        let changes = diff::steps(&before, &after, |old, new| !same(old, new));
+        let rows: HashMap<_, _> = before.iter().map(|row| (row.path(), row)).collect();
+        let metadata_only = |change: &DocumentChange| {
+            change.kind == ChangeKind::Modified
+                && rows.get(change.document.path()).is_some_and(|old| **old == change.document)
+        };
+        changes
+            .into_iter()
+            .map(|change| {
+                let metadata_only = metadata_only(&change);
+                (change, metadata_only)
+            })
+            .collect()
+    }
+
+    fn edit(&mut self, edits: Vec<Edit>) -> Vec<Step> {
+        let mut steps = Vec::with_capacity(edits.len());
+        let mut removed = Vec::new();
+        let mut changed = Vec::new();
+        let mut added = Vec::new();
+        for edit in edits {
+            let place = edit.before.as_ref().and_then(|before| self.find(before));
+            match (place, edit.before, edit.after) {
+                (Some(place), _, None) => removed.push(place),
+                (Some(_), Some(before), Some(after)) => changed.push((before, self.row(after))),
+                (_, _, Some(after)) => added.push(self.row(after)),
+                (None, _, None) => {}
+            }
+        }
+        self.take_out(removed, &mut steps);
+        for (before, row) in changed {
+            self.change(&before, row, &mut steps);
+        }
+        self.put_in(added, &mut steps);
+        steps
+    }
+
+    fn row(&self, (document, pending): (Arc<Document>, bool)) -> DocumentSnapshot {
+        let metadata =
+            SnapshotMetadata { from_cache: self.from_cache, has_pending_writes: pending };
+        DocumentSnapshot::existing(document, metadata)
+    }
+
+    fn order(&self, row: &DocumentSnapshot, document: &Document) -> Ordering {
+        let row = row.document().expect("a view holds documents that exist");
+        self.selector.compare(row, document)
+    }
+
+    fn find(&self, document: &Document) -> Option<usize> {
+        self.all.binary_search_by(|row| self.order(row, document)).ok()
+    }
+
+    /// Places are of the list as it is, and may come in any order.
+    fn take_out(&mut self, mut places: Vec<usize>, steps: &mut Vec<Step>) {
+        if places.is_empty() {
+            return;
+        }
+        places.sort_unstable_by_key(|place| std::cmp::Reverse(*place));
+        let all = Arc::make_mut(&mut self.all);
+        for place in &places {
+            let document = all[*place].clone();
+            self.pending -= usize::from(document.metadata.has_pending_writes);
+            let old_index = Some(*place);
+            let kind = ChangeKind::Removed;
+            steps.push((DocumentChange { kind, document, old_index, new_index: None }, false));
+        }
+        if places.len() < MANY {
+            places.iter().for_each(|place| drop(all.remove(*place)));
+            return;
+        }
+        let mut index = 0;
+        all.retain(|_| {
+            let gone = places.last() == Some(&index);
+            if gone {
+                places.pop();
+            }
+            index += 1;
+            !gone
+        });
+    }
+
+    fn change(&mut self, before: &Document, row: DocumentSnapshot, steps: &mut Vec<Step>) {
+        let old_index =
+            self.find(before).expect("it was found, and its order has not changed since");
+        let old = &self.all[old_index];
+        if same(old, &row) {
+            return;
+        }
+        let metadata_only = *old == row;
+        self.pending -= usize::from(old.metadata.has_pending_writes);
+        self.pending += usize::from(row.metadata.has_pending_writes);
+        let document = row.document().expect("a view holds documents that exist").clone();
+        let after_left =
+            old_index == 0 || self.order(&self.all[old_index - 1], &document) == Ordering::Less;
+        let before_right = self
+            .all
+            .get(old_index + 1)
+            .is_none_or(|right| self.order(right, &document) == Ordering::Greater);
+        let new_index = if after_left && before_right {
+            Arc::make_mut(&mut self.all)[old_index] = row.clone();
+            old_index
+        } else {
+            Arc::make_mut(&mut self.all).remove(old_index);
+            let place =
+                self.all.partition_point(|other| self.order(other, &document) == Ordering::Less);
+            Arc::make_mut(&mut self.all).insert(place, row.clone());
+            place
+        };
+        let change = DocumentChange {
+            kind: ChangeKind::Modified,
+            document: row,
+            old_index: Some(old_index),
+            new_index: Some(new_index),
+        };
+        steps.push((change, metadata_only));
+    }
+
+    fn put_in(&mut self, mut rows: Vec<DocumentSnapshot>, steps: &mut Vec<Step>) {
+        if rows.is_empty() {
+            return;
+        }
+        let selector = &self.selector;
+        let order = |a: &DocumentSnapshot, b: &DocumentSnapshot| {
+            let existing = "a view holds documents that exist";
+            selector.compare(a.document().expect(existing), b.document().expect(existing))
+        };
+        // The server sends them in order: finding that out is all that there is to sort.
+        rows.sort_by(order);
+        self.pending += rows.iter().filter(|row| row.metadata.has_pending_writes).count();
+        let all = Arc::make_mut(&mut self.all);
+        let mut added = |index: usize, document: &DocumentSnapshot| {
+            let (kind, document) = (ChangeKind::Added, document.clone());
+            let change = DocumentChange { kind, document, old_index: None, new_index: Some(index) };
+            steps.push((change, false));
+        };
+        if rows.len() < MANY {
+            for row in rows {
+                let place = all.partition_point(|other| order(other, &row) == Ordering::Less);
+                added(place, &row);
+                all.insert(place, row);
+            }
+            return;
+        }
+        let former = std::mem::take(all);
+        all.reserve_exact(former.len() + rows.len());
+        let mut former = former.into_iter().peekable();
+        for row in rows {
+            while let Some(earlier) = former.next_if(|other| order(other, &row) == Ordering::Less) {
+                all.push(earlier);
+            }
+            added(all.len(), &row);
+            all.push(row);
+        }
+        all.extend(former);
+    }
+}
+
+/// Whether two rows of one path look the same, metadata and versions included.
+fn same(old: &DocumentSnapshot, new: &DocumentSnapshot) -> bool {
+    old.metadata == new.metadata
+        && old.create_version() == new.create_version()
+        && old.update_version() == new.update_version()
+        && old == new
+}
