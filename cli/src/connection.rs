@@ -45,10 +45,7 @@ impl Connection {
     }
 
     /// Runs work that needs the server, for as long as `--timeout` allows.
-    pub(crate) async fn wait<T>(
-        &self,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Outcome<T> {
+    pub(crate) async fn wait<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Outcome<T> {
         self.wait_for(self.patience, work).await
     }
 
@@ -128,7 +125,11 @@ impl Monitor {
                 }
                 ConnectionState::Offline { reason } => {
                     if !std::mem::replace(&mut self.told, true) {
-                        note(format_args!("offline: {}: {}; trying again", self.url, reason.message()));
+                        note(format_args!(
+                            "offline: {}: {}; trying again",
+                            self.url,
+                            reason.message()
+                        ));
                     }
                     self.outage = Some(reason);
                 }

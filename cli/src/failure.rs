@@ -88,8 +88,12 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<&str> {
         self.hint.as_deref().or(match self.kind {
             Kind::Status(code) => hint_for(code),
-            Kind::Usage => Some("`tidemark help` and `tidemark help COMMAND` explain the arguments"),
-            Kind::BadInput | Kind::Io | Kind::Server | Kind::Interrupted | Kind::OutputClosed => None,
+            Kind::Usage => {
+                Some("`tidemark help` and `tidemark help COMMAND` explain the arguments")
+            }
+            Kind::BadInput | Kind::Io | Kind::Server | Kind::Interrupted | Kind::OutputClosed => {
+                None
+            }
         })
     }
 
@@ -139,12 +143,16 @@ fn hint_for(code: Code) -> Option<&'static str> {
     match code {
         Code::NotFound => Some("check the path; `tidemark set` creates a document"),
         Code::AlreadyExists => Some("leave out --create to replace it"),
-        Code::Unavailable => Some("is the server running? Start one with `tidemark serve`, or set --url"),
+        Code::Unavailable => {
+            Some("is the server running? Start one with `tidemark serve`, or set --url")
+        }
         Code::Unauthenticated | Code::PermissionDenied => {
             Some("check --token (or TIDEMARK_TOKEN) and --project")
         }
         Code::Aborted => Some("somebody else changed it at the same time; run it again"),
-        Code::ResourceExhausted => Some("a limit was reached; ask for less, or wait and run it again"),
+        Code::ResourceExhausted => {
+            Some("a limit was reached; ask for less, or wait and run it again")
+        }
         Code::Unimplemented => Some("this release does not have it; see CHANGELOG.md"),
         Code::InvalidArgument
         | Code::OutOfRange

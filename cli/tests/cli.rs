@@ -68,7 +68,11 @@ fn failures_have_codes_hints_and_nothing_on_stdout() {
         (&["set", "a/b", "nonsense"], 2, "quotes"),
         (&["update", "a/b"], 2, "required"),
         (&["query", "a", "--where", "x != 1"], 2, "not in this release"),
-        (&["query", "a", "--where", "x > 1", "--order-by", "y", "--start-at", "[1,2,3,4]"], 2, "error["),
+        (
+            &["query", "a", "--where", "x > 1", "--order-by", "y", "--start-at", "[1,2,3,4]"],
+            2,
+            "error[",
+        ),
         (&["watch", "a/b", "--limit", "1"], 2, "queries are for collections"),
         (&["import", "/no/such/file", "a/{b}"], 1, "/no/such/file"),
         (&["import", "/no/such/file", "a/{b"], 2, "unmatched"),
@@ -168,7 +172,11 @@ fn a_bad_line_stops_and_the_next_run_continues_there() {
 
     let stopped = server.import(&[input, TEMPLATE]);
     assert_eq!(stopped.code, Some(7), "{}", stopped.stderr);
-    assert!(stopped.stderr.contains("error[bad-input]: line 60: field `room`"), "{}", stopped.stderr);
+    assert!(
+        stopped.stderr.contains("error[bad-input]: line 60: field `room`"),
+        "{}",
+        stopped.stderr
+    );
     let again = server.import(&[input, TEMPLATE, "--skip-bad", "--json"]).succeeds();
     let summary = &lines(&again.stdout)[0];
     assert_eq!(summary["done_before"], 59);
@@ -200,7 +208,10 @@ fn a_watch_prints_every_change_once_and_in_order() {
     server.restart();
     server.run(&["delete", "numbers/a"]).succeeds();
     let line = watch.json_but("current");
-    assert_eq!((line["type"].as_str(), line["path"].as_str()), (Some("removed"), Some("numbers/a")));
+    assert_eq!(
+        (line["type"].as_str(), line["path"].as_str()),
+        (Some("removed"), Some("numbers/a"))
+    );
 }
 
 #[test]

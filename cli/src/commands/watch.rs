@@ -8,7 +8,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde_json::{Value as Json, json};
 use tidemark_core::{
-    ChangeKind, Client, DocumentPath, DocumentSnapshot, Error, ListenOptions, QuerySnapshot, Version,
+    ChangeKind, Client, DocumentPath, DocumentSnapshot, Error, ListenOptions, QuerySnapshot,
+    Version,
 };
 
 use super::query;
@@ -21,7 +22,8 @@ use crate::output::{Output, display_width, document_json, fields_text, note, pri
 pub(crate) async fn run(client: &ClientArgs, args: &WatchArgs) -> Outcome<u8> {
     let connection = Connection::open(client)?;
     let mut states = listen(connection.client(), args)?;
-    let mut printer = Printer { out: Output::new(client.json), seen: Version::NONE, current: false };
+    let mut printer =
+        Printer { out: Output::new(client.json), seen: Version::NONE, current: false };
     let mut monitor = Monitor::new(&connection);
     let deadline = sleep_or_forever(args.duration);
     tokio::pin!(deadline);
@@ -121,10 +123,7 @@ impl DocumentStates {
     }
 }
 
-fn listen(
-    client: &Client,
-    args: &WatchArgs,
-) -> Outcome<BoxStream<'static, Result<State, Error>>> {
+fn listen(client: &Client, args: &WatchArgs) -> Outcome<BoxStream<'static, Result<State, Error>>> {
     // Metadata tells when the result is current, and when it is again after an outage.
     let options = ListenOptions { include_metadata_changes: true };
     if DocumentPath::parse(&args.path).is_err() {
@@ -133,7 +132,10 @@ fn listen(
         return Ok(states.boxed());
     }
     if !args.query.is_empty() {
-        return Err(Failure::usage(format!("{} is a document; queries are for collections", args.path)));
+        return Err(Failure::usage(format!(
+            "{} is a document; queries are for collections",
+            args.path
+        )));
     }
     let mut states = DocumentStates::default();
     let listener = client.doc(&args.path)?.listen_with(options);
@@ -163,7 +165,12 @@ impl Printer {
         self.out.flush()
     }
 
-    fn change(&mut self, kind: ChangeKind, document: &DocumentSnapshot, version: Version) -> Outcome<()> {
+    fn change(
+        &mut self,
+        kind: ChangeKind,
+        document: &DocumentSnapshot,
+        version: Version,
+    ) -> Outcome<()> {
         if self.out.is_json() {
             return self.out.line(change_json(kind, document, version));
         }

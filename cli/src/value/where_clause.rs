@@ -104,11 +104,8 @@ mod tests {
 
     #[test]
     fn all_operators_with_and_without_blanks() {
-        let expected = |operator| WhereClause {
-            field: "n".to_owned(),
-            operator,
-            value: Value::Integer(-3),
-        };
+        let expected =
+            |operator| WhereClause { field: "n".to_owned(), operator, value: Value::Integer(-3) };
         for (symbol, operator) in [
             ("==", Operator::Equal),
             ("<", Operator::LessThan),

@@ -4,8 +4,8 @@
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use tidemark_core::{
-    ChangeKind, Client, Code, CollectionRef, Committed, ConnectionState, ConnectionStates, Direction, Error,
-    FieldValue, ListenOptions, Operator, QueryListener, QuerySnapshot, Value,
+    ChangeKind, Client, Code, CollectionRef, Committed, ConnectionState, ConnectionStates,
+    Direction, Error, FieldValue, ListenOptions, Operator, QueryListener, QuerySnapshot, Value,
 };
 use tidemark_protocol::model::Timestamp;
 
@@ -138,7 +138,8 @@ impl Feed {
                 _ if document.metadata().has_pending_writes => {}
                 ChangeKind::Added | ChangeKind::Modified => {
                     let fields = document.fields();
-                    let Some(message) = fields.and_then(|fields| Message::read(document.id(), fields))
+                    let Some(message) =
+                        fields.and_then(|fields| Message::read(document.id(), fields))
                     else {
                         continue;
                     };

@@ -88,7 +88,9 @@ impl Talk {
                 note(format_args!("not sent: error[{code}]: {reason}"));
                 if self.out.is_json() {
                     let code = code.name();
-                    self.out.line(json!({"type": "rejected", "id": id, "code": code, "message": reason}))?;
+                    self.out.line(
+                        json!({"type": "rejected", "id": id, "code": code, "message": reason}),
+                    )?;
                 }
                 Ok(())
             }

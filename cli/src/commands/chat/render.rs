@@ -106,7 +106,8 @@ fn message_lines(view: &View<'_>, time: &str, from: &str, text: &str, mark: &str
     let body = format!("{}{mark}", text.trim_end());
     let first = columns.saturating_sub(head + 1).max(1);
     let mut lines = Vec::new();
-    for (index, line) in wrap_from(&body, first, columns.saturating_sub(indent)).iter().enumerate() {
+    for (index, line) in wrap_from(&body, first, columns.saturating_sub(indent)).iter().enumerate()
+    {
         if index == 0 {
             let name = view.colour.paint(name_colour(&from), &from);
             lines.push(format!("{} {name}: {line}", view.colour.paint("2", time)));

@@ -95,7 +95,9 @@ impl Record {
         args: &ImportArgs,
         connection: &Connection,
     ) -> Outcome<Record> {
-        let Some(identity) = identity else { return Ok(Record { file: None, progress: None, unsaved: false }) };
+        let Some(identity) = identity else {
+            return Ok(Record { file: None, progress: None, unsaved: false });
+        };
         let file = StateFile::locate(args.state_dir.as_deref(), &identity);
         let found = file.as_ref().filter(|_| !args.fresh).and_then(|file| file.load(&identity));
         let progress = match found {

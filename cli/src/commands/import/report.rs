@@ -46,7 +46,8 @@ impl Report {
         if now - self.last_line >= LINE_EVERY {
             self.last_line = now;
             let share = self.total.filter(|total| *total > 0);
-            let share = share.map_or(String::new(), |total| format!(" ({} %)", position * 100 / total));
+            let share =
+                share.map_or(String::new(), |total| format!(" ({} %)", position * 100 / total));
             note(format_args!("import: {documents} documents{share}, {rate:.0}/s"));
         }
     }
@@ -75,7 +76,9 @@ pub(super) fn per_second(documents: u64, elapsed: Duration) -> f64 {
 
 fn bar(total: Option<u64>) -> ProgressBar {
     let (bar, template) = match total {
-        Some(total) => (ProgressBar::new(total), "{bar:30.cyan/dim} {percent:>3} %  {msg}  {eta} left"),
+        Some(total) => {
+            (ProgressBar::new(total), "{bar:30.cyan/dim} {percent:>3} %  {msg}  {eta} left")
+        }
         None => (ProgressBar::no_length(), "{spinner} {bytes}  {msg}"),
     };
     let style = ProgressStyle::with_template(template).expect("the template above is valid");

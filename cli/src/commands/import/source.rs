@@ -74,7 +74,9 @@ impl Source {
             }
             self.number = number;
             if bytes.len() > INPUT_LIMIT {
-                return Err(Failure::bad_input(format!("{place}: longer than {INPUT_LIMIT} bytes")));
+                return Err(Failure::bad_input(format!(
+                    "{place}: longer than {INPUT_LIMIT} bytes"
+                )));
             }
             let content = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes).trim_ascii();
             if !content.is_empty() {

@@ -27,8 +27,11 @@ impl Template {
         }
         let sample = template.expand(|_| Ok("x".to_owned()))?;
         DocumentPath::parse(&sample).map_err(|error| {
-            Failure::usage(format!("the template `{text}` makes no document path: {}", error.message))
-                .with_hint("collection/document pairs, like rooms/{room}/messages/{id}")
+            Failure::usage(format!(
+                "the template `{text}` makes no document path: {}",
+                error.message
+            ))
+            .with_hint("collection/document pairs, like rooms/{room}/messages/{id}")
         })?;
         Ok(template)
     }
