@@ -158,7 +158,7 @@ async fn a_killed_process_keeps_what_it_acknowledged() {
 /// sorted files and their merging too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_while_files_are_written_and_merged_loses_nothing() {
-    kill_and_check(100..108, 700_000, 50).await;
+    kill_and_check(100..106, 700_000, 50).await;
 }
 
 /// A store whose log holds all its commits, and where in the log each commit ended.
