@@ -101,12 +101,15 @@ pub(super) fn read_message(frame: &[u8]) -> Result<ClientMessage, (Scope, Fault)
     read_body(kind, body).map_err(|fault| (scope(kind, body), fault))
 }
 
-/// The one field of the oneof, the last counts.
+/// The one field of the oneof.
 fn read_kind(frame: &[u8]) -> Result<(u32, Reader<'_>), Fault> {
     let mut reader = Reader::new(frame);
     let mut found = None;
     while let Some(tag @ (number, wire_type)) = reader.tag()? {
         match number {
+            HELLO..=ACKNOWLEDGE if found.is_some() => {
+                return Err(Fault::malformed("it holds more than one message"));
+            }
             HELLO..=ACKNOWLEDGE => found = Some((number, reader.message(wire_type)?)),
             9 => return Err(Fault::unimplemented("the message `authenticate`")),
             10 => return Err(Fault::unimplemented("the message `signal`")),

@@ -5,9 +5,9 @@
 //! spares documents a detour through generated messages, shares their bytes with the frame, and
 //! checks each count before memory is spent on it. Tests hold it against the generated code.
 //!
-//! Decoding accepts what protobuf accepts, with two simplifications: a message that a sender
-//! split in two counts by its last part (values and documents are put together as the standard
-//! asks), and groups, which nobody sends, may be nested 100 deep.
+//! Decoding accepts what protobuf accepts, but for three things that nobody sends: a frame with
+//! two messages, a message split in two that is no value (its last part counts; values and
+//! documents are put together as the standard asks), and groups nested more than 100 deep.
 
 use bytes::Bytes;
 

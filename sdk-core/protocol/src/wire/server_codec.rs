@@ -165,6 +165,9 @@ pub(super) fn read_message(frame: &Bytes) -> Result<ServerMessage, Fault> {
     let mut found = None;
     while let Some(tag @ (number, wire_type)) = reader.tag()? {
         match number {
+            WELCOME..=GO_AWAY if found.is_some() => {
+                return Err(Fault::malformed("it holds more than one message"));
+            }
             WELCOME..=GO_AWAY => found = Some((number, reader.message(wire_type)?)),
             _ => reader.skip(tag)?,
         }

@@ -1,0 +1,454 @@
+//! Random values, documents, writes, queries and messages. The alphabets are small, so that equal
+//! and nearly equal things meet often.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use tidemark_protocol::model::*;
+use tidemark_protocol::wire::client::{ClientMessage, Commit, Hello, Listen};
+use tidemark_protocol::wire::codec;
+use tidemark_protocol::wire::server::*;
+
+/// Doubles where mistakes live, and any others.
+pub(crate) fn double() -> impl Strategy<Value = f64> {
+    let edges = vec![
+        f64::NAN,
+        -f64::NAN,
+        f64::NEG_INFINITY,
+        f64::MIN,
+        -9_223_372_036_854_775_808.0,
+        -9_007_199_254_740_992.0,
+        -1.5,
+        -1.0,
+        -f64::MIN_POSITIVE,
+        -5e-324,
+        -0.0,
+        0.0,
+        5e-324,
+        f64::MIN_POSITIVE,
+        0.5,
+        1.0,
+        9_007_199_254_740_991.0,
+        9_007_199_254_740_992.0,
+        9_007_199_254_740_994.0,
+        9_223_372_036_854_774_784.0,
+        9_223_372_036_854_775_808.0,
+        f64::MAX,
+        f64::INFINITY,
+    ];
+    prop_oneof![4 => prop::sample::select(edges), 1 => any::<f64>()]
+}
+
+/// Integers where mistakes live, and any others.
+pub(crate) fn integer() -> impl Strategy<Value = i64> {
+    let two53 = 1_i64 << 53;
+    let edges = vec![
+        i64::MIN,
+        i64::MIN + 1,
+        -two53 - 1,
+        -two53,
+        -1,
+        0,
+        1,
+        two53 - 1,
+        two53,
+        two53 + 1,
+        two53 + 2,
+        i64::MAX - 1023,
+        i64::MAX - 1,
+        i64::MAX,
+    ];
+    prop_oneof![
+        4 => prop::sample::select(edges),
+        1 => any::<i64>(),
+        1 => (any::<i64>(), 0..64_u32).prop_map(|(integer, shift)| integer >> shift),
+    ]
+}
+
+pub(crate) fn number() -> impl Strategy<Value = Value> {
+    prop_oneof![integer().prop_map(Value::Integer), double().prop_map(Value::Double)]
+}
+
+fn text() -> impl Strategy<Value = String> {
+    let edges =
+        ["", "a", "a\0", "a\0\u{1}", "a\u{1}", "ab", "b", "é", "\u{ffff}", "😀", "\0", "\0\0"];
+    let edges = edges.map(str::to_owned).to_vec();
+    prop_oneof![4 => prop::sample::select(edges), 1 => ".{0,6}"]
+}
+
+fn data() -> impl Strategy<Value = Bytes> {
+    vec(prop_oneof![Just(0), Just(1), Just(0xFF), any::<u8>()], 0..5).prop_map(Bytes::from)
+}
+
+pub(crate) fn id() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => prop::sample::select(["a", "a\0", "ab", "b", "-", "0", "é", "\0"].map(str::to_owned).to_vec()),
+        1 => "[^/.]{1,8}",
+    ]
+    .prop_filter("reserved", |id| !(id.starts_with("__") && id.ends_with("__")))
+}
+
+pub(crate) fn document_path() -> impl Strategy<Value = DocumentPath> {
+    vec((id(), id()), 1..4).prop_map(|segments| {
+        let segments: Vec<String> = segments.into_iter().flat_map(|(a, b)| [a, b]).collect();
+        DocumentPath::parse(&segments.join("/")).unwrap()
+    })
+}
+
+pub(crate) fn collection_path() -> impl Strategy<Value = CollectionPath> {
+    (option::of(document_path()), id()).prop_map(|(parent, id)| match parent {
+        Some(parent) => parent.collection(&id).unwrap(),
+        None => CollectionPath::parse(&id).unwrap(),
+    })
+}
+
+fn timestamp() -> impl Strategy<Value = Timestamp> {
+    let (min, max) = (Timestamp::MIN.as_micros(), Timestamp::MAX.as_micros());
+    prop_oneof![prop::sample::select(vec![min, -1, 0, 1, max]), min..=max]
+        .prop_map(|micros| Timestamp::from_micros(micros).unwrap())
+}
+
+fn place() -> impl Strategy<Value = GeoPoint> {
+    let latitude = prop_oneof![prop::sample::select(vec![-90.0, -0.0, 0.0, 90.0]), -90.0..=90.0];
+    let longitude =
+        prop_oneof![prop::sample::select(vec![-180.0, -0.0, 0.0, 180.0]), -180.0..=180.0];
+    (latitude, longitude)
+        .prop_map(|(latitude, longitude)| GeoPoint::new(latitude, longitude).unwrap())
+}
+
+fn scalar() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        1 => Just(Value::Null),
+        1 => any::<bool>().prop_map(Value::Boolean),
+        6 => number(),
+        1 => timestamp().prop_map(Value::Timestamp),
+        3 => text().prop_map(Value::String),
+        2 => data().prop_map(Value::Bytes),
+        1 => document_path().prop_map(Value::Reference),
+        1 => place().prop_map(Value::GeoPoint),
+        1 => vec(double(), 1..4).prop_map(Value::Vector),
+    ]
+}
+
+/// Any value, also such as no document may hold (arrays in arrays, empty names).
+pub(crate) fn value() -> impl Strategy<Value = Value> {
+    scalar().prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Value::Array),
+            btree_map(text(), inner, 0..4).prop_map(Value::Map),
+        ]
+    })
+}
+
+pub(crate) fn field_name() -> impl Strategy<Value = String> {
+    prop::sample::select(["a", "b", "c", "é", "x.y", "`"].map(str::to_owned).to_vec())
+}
+
+/// A value that a document may hold.
+pub(crate) fn stored_value() -> impl Strategy<Value = Value> {
+    scalar().prop_recursive(3, 16, 4, |inner| {
+        let in_array = |value: &Value| !matches!(value, Value::Array(_) | Value::Vector(_));
+        prop_oneof![
+            vec(inner.clone().prop_filter("not in an array", in_array), 0..4)
+                .prop_map(Value::Array),
+            btree_map(field_name(), inner, 0..4).prop_map(Value::Map),
+        ]
+    })
+}
+
+pub(crate) fn fields() -> impl Strategy<Value = Fields> {
+    btree_map(field_name(), stored_value(), 0..5)
+}
+
+pub(crate) fn version() -> impl Strategy<Value = Version> {
+    prop_oneof![1..5_u64, 1..u64::MAX].prop_map(Version)
+}
+
+pub(crate) fn document() -> impl Strategy<Value = Document> {
+    (document_path(), fields(), version(), version()).prop_map(
+        |(path, fields, create_version, update_version)| Document {
+            path,
+            fields,
+            create_version,
+            update_version,
+        },
+    )
+}
+
+pub(crate) fn field_path() -> impl Strategy<Value = FieldPath> {
+    vec(field_name(), 1..3).prop_map(|segments| FieldPath::from_segments(segments).unwrap())
+}
+
+fn mask() -> impl Strategy<Value = Vec<FieldPath>> {
+    vec(field_path(), 0..4).prop_map(without_conflicts)
+}
+
+fn without_conflicts(paths: Vec<FieldPath>) -> Vec<FieldPath> {
+    let mut kept: Vec<FieldPath> = Vec::new();
+    for path in paths {
+        if !kept.iter().any(|other| other.is_prefix_of(&path) || path.is_prefix_of(other)) {
+            kept.push(path);
+        }
+    }
+    kept
+}
+
+pub(crate) fn transform() -> impl Strategy<Value = Transform> {
+    let in_array = |value: &Value| !matches!(value, Value::Array(_) | Value::Vector(_));
+    let elements = || vec(stored_value().prop_filter("not in an array", in_array), 0..4);
+    prop_oneof![
+        Just(Transform::ServerTimestamp),
+        number().prop_map(Transform::Increment),
+        number().prop_map(Transform::Minimum),
+        number().prop_map(Transform::Maximum),
+        elements().prop_map(Transform::ArrayUnion),
+        elements().prop_map(Transform::ArrayRemove),
+    ]
+}
+
+fn transforms() -> impl Strategy<Value = Vec<FieldTransform>> {
+    (mask(), vec(transform(), 4)).prop_map(|(fields, transforms)| {
+        let pairs = fields.into_iter().zip(transforms);
+        pairs.map(|(field, transform)| FieldTransform { field, transform }).collect()
+    })
+}
+
+fn precondition() -> impl Strategy<Value = Precondition> {
+    prop_oneof![
+        any::<bool>().prop_map(Precondition::Exists),
+        version().prop_map(Precondition::UpdateVersion),
+    ]
+}
+
+/// A write that validates.
+pub(crate) fn write() -> impl Strategy<Value = Write> {
+    let edit = prop_oneof![
+        fields().prop_map(WriteOp::Set),
+        (fields(), mask()).prop_map(|(fields, mask)| WriteOp::Update { fields, mask }),
+    ];
+    prop_oneof![
+        4 => (document_path(), edit, transforms(), option::of(precondition())).prop_map(
+            |(path, op, transforms, precondition)| Write { path, op, transforms, precondition }
+        ),
+        1 => (document_path(), option::of(precondition())).prop_map(|(path, precondition)| Write {
+            path, op: WriteOp::Delete, transforms: Vec::new(), precondition
+        }),
+        1 => (document_path(), precondition()).prop_map(|(path, precondition)| Write {
+            path, op: WriteOp::Verify, transforms: Vec::new(), precondition: Some(precondition)
+        }),
+    ]
+}
+
+fn operator() -> impl Strategy<Value = Operator> {
+    prop::sample::select(vec![
+        Operator::Equal,
+        Operator::LessThan,
+        Operator::LessThanOrEqual,
+        Operator::GreaterThan,
+        Operator::GreaterThanOrEqual,
+    ])
+}
+
+pub(crate) fn direction() -> impl Strategy<Value = Direction> {
+    prop::sample::select(vec![Direction::Ascending, Direction::Descending])
+}
+
+fn cursor() -> impl Strategy<Value = Cursor> {
+    (vec(stored_value(), 0..3), any::<bool>())
+        .prop_map(|(values, before)| Cursor { values, before })
+}
+
+fn field_filter() -> impl Strategy<Value = Filter> {
+    (field_path(), operator(), stored_value())
+        .prop_map(|(field, operator, value)| Filter::Field(FieldFilter { field, operator, value }))
+}
+
+fn filter() -> impl Strategy<Value = Filter> {
+    field_filter().prop_recursive(2, 4, 3, |inner| vec(inner, 0..3).prop_map(Filter::And))
+}
+
+/// A query of the collection that validates.
+pub(crate) fn query_of(collection: CollectionPath) -> impl Strategy<Value = Query> {
+    let order = vec((field_path(), direction()), 0..3);
+    let rest = (option::of(1..u32::MAX), option::of(cursor()), option::of(cursor()));
+    (option::of(filter()), order, rest)
+        .prop_map(move |(filter, order, (limit, start, end))| {
+            let order_by = order.into_iter().map(|(field, direction)| Order { field, direction });
+            let order_by = order_by.collect();
+            Query { filter, order_by, limit, start, end, ..Query::collection(&collection) }
+        })
+        .prop_filter("valid", |query| query.validate().is_ok())
+}
+
+pub(crate) fn query() -> impl Strategy<Value = Query> {
+    collection_path().prop_flat_map(query_of)
+}
+
+pub(crate) fn target() -> impl Strategy<Value = Target> {
+    prop_oneof![
+        query().prop_map(Target::Query),
+        prop::collection::btree_set(document_path(), 1..4)
+            .prop_map(|paths| Target::Documents(paths.into_iter().collect())),
+    ]
+}
+
+fn target_id() -> impl Strategy<Value = TargetId> {
+    any::<u32>().prop_map(TargetId)
+}
+
+fn write_id() -> impl Strategy<Value = WriteId> {
+    prop_oneof![1..4_u64, 1..u64::MAX].prop_map(WriteId)
+}
+
+fn hello() -> impl Strategy<Value = Hello> {
+    (any::<(u32, u32)>(), (text(), text(), text(), text()), any::<[u8; 16]>(), any::<u64>())
+        .prop_map(
+            |(
+                (protocol_version, minimum_version),
+                (project, database, token, agent),
+                client_id,
+                through,
+            )| {
+                Hello {
+                    protocol_version,
+                    minimum_version,
+                    project,
+                    database,
+                    token,
+                    client_id: ClientId(client_id),
+                    acknowledged_through: WriteId(through),
+                    agent,
+                }
+            },
+        )
+}
+
+fn resume() -> impl Strategy<Value = ResumeToken> {
+    any::<(u64, u64)>().prop_map(|(incarnation, version)| ResumeToken {
+        incarnation: Incarnation(incarnation),
+        version: Version(version),
+    })
+}
+
+fn read() -> impl Strategy<Value = Read> {
+    (document_path(), any::<u64>())
+        .prop_map(|(path, version)| Read { path, version: Version(version) })
+}
+
+fn commit() -> impl Strategy<Value = Commit> {
+    (write_id(), vec(write(), 1..4), vec(read(), 0..3), any::<u64>()).prop_map(
+        |(write_id, writes, reads, through)| Commit {
+            write_id,
+            writes,
+            reads,
+            acknowledged_through: WriteId(through),
+        },
+    )
+}
+
+pub(crate) fn client_message() -> impl Strategy<Value = ClientMessage> {
+    prop_oneof![
+        hello().prop_map(ClientMessage::Hello),
+        (target_id(), target(), option::of(resume())).prop_map(|(target_id, target, resume)| {
+            ClientMessage::Listen(Listen { target_id, target, resume })
+        }),
+        target_id().prop_map(|target| ClientMessage::Unlisten { target }),
+        commit().prop_map(ClientMessage::Commit),
+        (any::<u32>(), vec(document_path(), 0..4))
+            .prop_map(|(request, paths)| ClientMessage::Get { request, paths }),
+        (any::<u32>(), query())
+            .prop_map(|(request, query)| ClientMessage::Query { request, query }),
+        any::<u64>().prop_map(|nonce| ClientMessage::Ping { nonce }),
+        any::<u64>().prop_map(|through| ClientMessage::Acknowledge { through: WriteId(through) }),
+    ]
+}
+
+fn status() -> impl Strategy<Value = Status> {
+    (prop::sample::select(Code::ALL.to_vec()), text())
+        .prop_map(|(code, message)| Status { code, message })
+}
+
+fn welcome() -> impl Strategy<Value = Welcome> {
+    (any::<(u32, u64, u32, u32, u32, u32)>(), timestamp(), text()).prop_map(
+        |(
+            (protocol_version, incarnation, frame_bytes, targets, commits_in_flight, heartbeat),
+            time,
+            session,
+        )| {
+            Welcome {
+                protocol_version,
+                server_time: time,
+                session,
+                incarnation: Incarnation(incarnation),
+                limits: SessionLimits { frame_bytes, targets, commits_in_flight },
+                heartbeat: Duration::from_millis(heartbeat.into()),
+            }
+        },
+    )
+}
+
+fn documents() -> impl Strategy<Value = Vec<Bytes>> {
+    vec(document().prop_map(|document| codec::encode_document(&document)), 0..4)
+}
+
+fn changes() -> impl Strategy<Value = Changes> {
+    let removal =
+        (document_path(), any::<bool>()).prop_map(|(path, deleted)| Removal { path, deleted });
+    (any::<u32>(), version(), documents(), vec(removal, 0..3), any::<bool>()).prop_map(
+        |(group, version, documents, removals, partial)| Changes {
+            group,
+            version,
+            documents,
+            removals,
+            partial,
+        },
+    )
+}
+
+fn query_result() -> impl Strategy<Value = QueryResult> {
+    (any::<u32>(), version(), documents(), vec(document_path(), 0..3), any::<bool>()).prop_map(
+        |(request, version, documents, missing, more)| QueryResult {
+            request,
+            version,
+            documents,
+            missing,
+            more,
+        },
+    )
+}
+
+pub(crate) fn server_message() -> impl Strategy<Value = ServerMessage> {
+    let results = vec(
+        vec(value(), 0..3).prop_map(|transform_results| WriteResult { transform_results }),
+        0..3,
+    );
+    prop_oneof![
+        welcome().prop_map(ServerMessage::Welcome),
+        (target_id(), any::<u32>(), version()).prop_map(|(target, group, version)| {
+            ServerMessage::Listening { target, group, version }
+        }),
+        (target_id(), text()).prop_map(|(target, reason)| ServerMessage::Reset { target, reason }),
+        changes().prop_map(ServerMessage::Changes),
+        version().prop_map(|version| ServerMessage::Current { version }),
+        (target_id(), status())
+            .prop_map(|(target, status)| ServerMessage::TargetError { target, status }),
+        (write_id(), version(), results).prop_map(|(write_id, version, results)| {
+            ServerMessage::Committed { write_id, version, results }
+        }),
+        (write_id(), status())
+            .prop_map(|(write_id, status)| ServerMessage::Rejected { write_id, status }),
+        query_result().prop_map(ServerMessage::Result),
+        (any::<u32>(), status())
+            .prop_map(|(request, status)| ServerMessage::RequestError { request, status }),
+        (any::<u64>(), timestamp())
+            .prop_map(|(nonce, server_time)| ServerMessage::Pong { nonce, server_time }),
+        status().prop_map(|status| ServerMessage::Error { status }),
+        (status(), option::of(any::<u32>())).prop_map(|(status, after)| ServerMessage::GoAway {
+            status,
+            reconnect_after: after.map(|after| Duration::from_millis(after.into())),
+        }),
+    ]
+}
