@@ -5,7 +5,8 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tempfile::TempDir;
-use tidemark_server::store::conformance::{Fixture, Step, follow_model};
+use tidemark_server::store::conformance::Fixture;
+use tidemark_server::store::conformance::model::{Step, follow_model};
 use tidemark_server::store::{ScanDirection, StoreError, open};
 use tidemark_server::store_conformance;
 
