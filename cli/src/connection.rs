@@ -12,6 +12,10 @@ use crate::args::ClientArgs;
 use crate::failure::{Failure, Kind, Outcome};
 use crate::output::note;
 
+/// A request's own time limit, which knows more, comes before ours; and the reason of a refusal may
+/// come a moment after the refusal.
+const GRACE: Duration = Duration::from_millis(200);
+
 /// Longer than anybody waits.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -26,16 +30,23 @@ pub(crate) struct Connection {
 pub(crate) type States = Pin<Box<dyn Stream<Item = ConnectionState> + Send>>;
 
 impl Connection {
-    /// Starts a client; does not wait for the network.
+    /// Starts a client that waits as long as `--timeout` says; does not wait for the network.
     pub(crate) fn open(args: &ClientArgs) -> Outcome<Connection> {
+        Connection::start(args, (!args.timeout.is_zero()).then_some(args.timeout))
+    }
+
+    /// Starts a client that waits however long the server is away.
+    pub(crate) fn open_patient(args: &ClientArgs) -> Outcome<Connection> {
+        Connection::start(args, None)
+    }
+
+    fn start(args: &ClientArgs, patience: Option<Duration>) -> Outcome<Connection> {
         let builder = Client::builder(&args.url).project(&args.project);
-        // How long to wait is decided here, not by the client.
-        let mut builder = builder.request_timeout(NEVER);
+        let mut builder = builder.request_timeout(patience.unwrap_or(NEVER));
         if let Some(token) = &args.token {
             builder = builder.token(token);
         }
         let client = builder.build().map_err(|error| Failure::from(error).at(&args.url))?;
-        let patience = (!args.timeout.is_zero()).then_some(args.timeout);
         Ok(Connection { client, url: args.url.clone(), patience })
     }
 
@@ -44,38 +55,23 @@ impl Connection {
         &self.client
     }
 
-    /// Runs work that needs the server, for as long as `--timeout` allows.
+    /// Waits for work that needs the server.
     pub(crate) async fn wait<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Outcome<T> {
-        self.wait_for(self.patience, work).await
-    }
-
-    /// Runs work that needs the server, however long the server is away.
-    pub(crate) async fn wait_forever<T>(
-        &self,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Outcome<T> {
-        self.wait_for(None, work).await
-    }
-
-    async fn wait_for<T>(
-        &self,
-        patience: Option<Duration>,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Outcome<T> {
         let mut monitor = Monitor::new(self);
         tokio::pin!(work);
-        let limit = sleep_or_forever(patience);
+        let limit = sleep_or_forever(self.patience.map(|patience| patience + GRACE));
         tokio::pin!(limit);
         let interrupt = tokio::signal::ctrl_c();
         tokio::pin!(interrupt);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return Ok(done?),
-                refused = monitor.next() => return Err(refused),
-                () = &mut limit => return Err(monitor.gave_up(patience.unwrap_or_default())),
-                _ = &mut interrupt => return Err(Failure::interrupted("interrupted")),
-            }
+        tokio::select! {
+            biased;
+            done = &mut work => match done {
+                Ok(done) => Ok(done),
+                Err(error) => Err(monitor.explain(error).await),
+            },
+            refused = monitor.next() => Err(refused),
+            () = &mut limit => Err(monitor.gave_up(self.patience.unwrap_or_default())),
+            _ = &mut interrupt => Err(Failure::interrupted("interrupted")),
         }
     }
 
@@ -85,7 +81,7 @@ impl Connection {
     }
 }
 
-async fn sleep_or_forever(patience: Option<Duration>) {
+pub(crate) async fn sleep_or_forever(patience: Option<Duration>) {
     match patience {
         Some(time) => tokio::time::sleep(time).await,
         None => std::future::pending().await,
@@ -100,13 +96,15 @@ pub(crate) struct Monitor {
     outage: Option<Error>,
     /// Whether a note about the outage was printed. Set and cleared by `next`.
     told: bool,
+    /// Whether the server has ever answered. Set by `next`.
+    reached: bool,
 }
 
 impl Monitor {
     /// Follows a connection.
     pub(crate) fn new(connection: &Connection) -> Monitor {
         let states: States = Box::pin(connection.client.connection());
-        Monitor { states, url: connection.url.clone(), outage: None, told: false }
+        Monitor { states, url: connection.url.clone(), outage: None, told: false, reached: false }
     }
 
     /// Prints notes until the server refuses for good; then gives the reason.
@@ -116,6 +114,7 @@ impl Monitor {
                 ConnectionState::Connecting => {}
                 ConnectionState::Online => {
                     self.outage = None;
+                    self.reached = true;
                     if std::mem::take(&mut self.told) {
                         note(format_args!("online: {} is back", self.url));
                     }
@@ -138,18 +137,34 @@ impl Monitor {
         std::future::pending().await
     }
 
+    /// A request that found no server failed because the server refuses us, if it does.
+    async fn explain(&mut self, error: Error) -> Failure {
+        if error.code() != Code::Unavailable {
+            return error.into();
+        }
+        match tokio::time::timeout(GRACE, self.next()).await {
+            Ok(refused) => refused,
+            Err(_) => Failure::from(error).at(&self.url),
+        }
+    }
+
     fn gave_up(&self, patience: Duration) -> Failure {
         let seconds = patience.as_secs_f64();
+        let place = &self.url;
         match &self.outage {
-            Some(reason) => Failure::new(
-                Kind::Status(Code::Unavailable),
-                format!("{}: {} (tried for {seconds} s)", self.url, reason.message()),
-            ),
-            None => Failure::new(
-                Kind::Status(Code::DeadlineExceeded),
-                format!("{} did not answer within {seconds} s", self.url),
-            )
-            .with_hint("the request may still have taken effect; --timeout waits longer"),
+            Some(reason) => {
+                let message = format!("{place}: {} (tried for {seconds} s)", reason.message());
+                Failure::new(Kind::Status(Code::Unavailable), message)
+            }
+            None if !self.reached => {
+                let message = format!("{place}: no connection within {seconds} s");
+                Failure::new(Kind::Status(Code::Unavailable), message)
+            }
+            None => {
+                let message = format!("{place} did not answer within {seconds} s");
+                Failure::new(Kind::Status(Code::DeadlineExceeded), message)
+                    .with_hint("a write may still have taken effect; --timeout waits longer")
+            }
         }
     }
 }

@@ -94,7 +94,11 @@ fn without_a_server_the_time_limit_holds() {
     drop(server);
     let ran = Ran::of(&["get", "a/b", "--url", &url, "--timeout", "300ms"]);
     assert_eq!(ran.code, Some(6), "{}", ran.stderr);
-    assert!(ran.stderr.contains("hint:"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("refused"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("hint: is the server running?"), "{}", ran.stderr);
+    let ran = Ran::of(&["set", "a/b", "{}", "--url", &url, "--timeout", "300ms"]);
+    assert_eq!(ran.code, Some(6), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no connection within 0.3 s"), "{}", ran.stderr);
 }
 
 #[test]

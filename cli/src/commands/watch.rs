@@ -2,7 +2,6 @@
 //! it runs: across reconnects, server restarts and its own slowness.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -14,13 +13,13 @@ use tidemark_core::{
 
 use super::query;
 use crate::args::{ClientArgs, WatchArgs};
-use crate::connection::{Connection, Monitor};
+use crate::connection::{Connection, Monitor, sleep_or_forever};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, display_width, document_json, fields_text, note, printable, time};
 
 /// Prints until told to stop.
 pub(crate) async fn run(client: &ClientArgs, args: &WatchArgs) -> Outcome<u8> {
-    let connection = Connection::open(client)?;
+    let connection = Connection::open_patient(client)?;
     let mut states = listen(connection.client(), args)?;
     let mut printer =
         Printer { out: Output::new(client.json), seen: Version::NONE, current: false };
@@ -47,13 +46,6 @@ pub(crate) async fn run(client: &ClientArgs, args: &WatchArgs) -> Outcome<u8> {
     drop(states);
     connection.close().await;
     Ok(0)
-}
-
-async fn sleep_or_forever(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Ctrl-C or a request to terminate.

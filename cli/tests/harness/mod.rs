@@ -100,7 +100,9 @@ impl Drop for TestServer {
 /// Starts a server; its first line names the address.
 fn serve(folder: &TempDir, listen: &str) -> (Child, String) {
     let mut command = tidemark();
-    command.args(["serve", "--listen", listen, "--data"]).arg(folder.path().join("data"));
+    command
+        .args(["serve", "--log-level", "warn", "--listen", listen, "--data"])
+        .arg(folder.path().join("data"));
     let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -25,7 +25,7 @@ pub(crate) async fn run(client: &ClientArgs, args: &ChatArgs) -> Outcome<u8> {
     if name.is_empty() || name.chars().any(char::is_control) {
         return Err(Failure::usage("--as needs a name without control characters"));
     }
-    let connection = Connection::open(client)?;
+    let connection = Connection::open_patient(client)?;
     let room = connection.client().collection("rooms")?.doc(&args.room)?;
     let messages = room.collection("messages")?;
     let feed = Feed::new(connection.client(), messages, name);
