@@ -1,4 +1,5 @@
-//! A query compiled for matching and sorting many documents.
+//! A query compiled for matching and sorting many documents: what commits, snapshots and local
+//! views all decide by.
 
 use std::cmp::Ordering;
 
@@ -13,13 +14,22 @@ use super::value::{TypeOrder, Value};
 pub struct Matcher {
     query: Query,
     order: Vec<Order>,
+    filters: Vec<FieldFilter>,
     collection: CollectionPath,
 }
 
 impl Matcher {
-    /// Compiles a validated query.
+    /// Compiles a query.
+    ///
+    /// # Panics
+    /// If the query does not [`validate`](Query::validate).
     pub fn new(query: Query) -> Matcher {
-        Matcher { order: query.full_order(), collection: query.collection_path(), query }
+        Matcher {
+            order: query.full_order(),
+            filters: query.field_filters().cloned().collect(),
+            collection: query.collection_path(),
+            query,
+        }
     }
 
     /// The query.
@@ -35,7 +45,7 @@ impl Matcher {
     /// Whether the document is in the result, limit aside.
     pub fn matches(&self, document: &Document) -> bool {
         self.collection.contains(&document.path)
-            && self.query.field_filters().all(|filter| satisfies(document, filter))
+            && self.filters.iter().all(|filter| satisfies(document, filter))
             && self.order.iter().all(|order| has(document, &order.field))
             && self.query.start.as_ref().is_none_or(|start| self.is_after_start(document, start))
             && self.query.end.as_ref().is_none_or(|end| self.is_before_end(document, end))

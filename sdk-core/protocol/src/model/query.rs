@@ -52,7 +52,8 @@ pub struct FieldFilter {
     pub value: Value,
 }
 
-/// How a field and an operand compare. Comparisons hold only within one type.
+/// How a field and an operand compare. Comparisons hold only within one type. Null and NaN are
+/// equal to themselves, and neither below nor above anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Operator {

@@ -246,11 +246,12 @@ pub(super) fn push_path(
 }
 
 /// The target as the fields of a Listen, of two that mean the same the same one: documents
-/// sorted, conjunctions flat and in one order, cursors and explicit orders as they are.
+/// sorted, conjunctions flat and in one order, the order in full.
 pub(super) fn write_canonical(target: &Target, out: &mut Vec<u8>) {
     match target {
         Target::Query(query) => {
-            let query = Query { filter: canonical_filter(query), ..query.clone() };
+            let filter = canonical_filter(query);
+            let query = Query { filter, order_by: query.full_order(), ..query.clone() };
             writer::message(2, out, |out| write_query(&query, out));
         }
         Target::Documents(paths) => {

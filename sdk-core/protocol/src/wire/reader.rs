@@ -34,11 +34,11 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let key = self.varint()?;
-        let number =
-            u32::try_from(key >> 3).map_err(|_| Fault::malformed("a field number is too large"))?;
-        if number == 0 || key > u64::from(u32::MAX) {
-            return Err(Fault::malformed("a field number is out of range"));
+        let key = u32::try_from(self.varint()?)
+            .map_err(|_| Fault::malformed("a field number is too large"))?;
+        let number = key >> 3;
+        if number == 0 {
+            return Err(Fault::malformed("a field has the number 0"));
         }
         let wire_type = match key & 7 {
             0 => WireType::Varint,

@@ -192,6 +192,45 @@ proptest! {
 }
 
 #[test]
+fn targets_that_mean_the_same_have_one_canonical_form() {
+    use tidemark_protocol::model::*;
+    let field = |path: &str| FieldPath::parse(path).unwrap();
+    let leaf = |path: &str, value: i64| {
+        Filter::Field(FieldFilter {
+            field: field(path),
+            operator: Operator::LessThan,
+            value: value.into(),
+        })
+    };
+    let query = |filter| {
+        let all = Query::collection(&CollectionPath::parse("c").unwrap());
+        codec::canonical_target(&Target::Query(Query { filter: Some(filter), ..all }))
+    };
+    let plain = query(Filter::And(vec![leaf("a", 1), leaf("b", 2)]));
+    assert_eq!(query(Filter::And(vec![leaf("b", 2), leaf("a", 1), leaf("b", 2)])), plain);
+    assert_eq!(query(Filter::And(vec![Filter::And(vec![leaf("b", 2)]), leaf("a", 1)])), plain);
+    assert_ne!(query(Filter::And(vec![leaf("a", 1), leaf("b", 3)])), plain);
+    assert_ne!(query(leaf("a", 1)), plain);
+    assert_eq!(query(Filter::And(vec![leaf("a", 1)])), query(leaf("a", 1)));
+
+    let ordered = |names: &[&str]| {
+        let all = Query::collection(&CollectionPath::parse("c").unwrap());
+        let order =
+            |query: Query, name: &&str| query.with_order(field(name), Direction::Descending);
+        codec::canonical_target(&Target::Query(names.iter().fold(all, order)))
+    };
+    assert_eq!(ordered(&["a"]), ordered(&["a", "__name__"]));
+    assert_ne!(ordered(&["a"]), ordered(&["a", "b"]));
+
+    let path = |id: &str| DocumentPath::parse(&format!("c/{id}")).unwrap();
+    let documents = |ids: &[&str]| {
+        codec::canonical_target(&Target::Documents(ids.iter().map(|id| path(id)).collect()))
+    };
+    assert_eq!(documents(&["b", "a", "b"]), documents(&["a", "b"]));
+    assert_ne!(documents(&["a"]), documents(&["a", "b"]));
+}
+
+#[test]
 fn long_bodies_get_their_length_in_as_many_bytes_as_it_takes() {
     for length in [0, 120, 127, 128, 129, 16_000, 16_383, 16_384, 2_097_152] {
         let document = Document {
