@@ -100,7 +100,8 @@ settings! {
     project: String = "default", "TIDEMARK_PROJECT";
     /// How logs are written to standard error.
     log_format: LogFormat = "text", "TIDEMARK_LOG_FORMAT";
-    /// What is logged: a level, or `module=level` pairs after it.
+    /// What is logged: a level, and `module=level` pairs after it. The level is the server's own;
+    /// libraries only warn unless they are named.
     log_level: LogLevel = "info", "TIDEMARK_LOG_LEVEL";
     /// How often a silent side is asked for a sign of life; three silent ones end a connection.
     heartbeat: Duration = "15s", "TIDEMARK_HEARTBEAT";
