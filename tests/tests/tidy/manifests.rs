@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidemark-server", &["tidemark-protocol"]),
     ("tidemark-cli", &["tidemark-core", "tidemark-protocol", "tidemark-server"]),
     ("tidemark-bench", &["tidemark-core", "tidemark-protocol", "tidemark-server"]),
-    ("tidemark-quickstart", &["tidemark-core"]),
+    ("tidemark-quickstart", &["tidemark-core", "tidemark-server"]),
     ("tidemark-tests", &["tidemark-core", "tidemark-protocol", "tidemark-server"]),
 ];
 

@@ -175,7 +175,7 @@ impl Editor {
 
     fn word_start(&self) -> usize {
         let words = self.text[..self.cursor].unicode_word_indices();
-        words.map(|(at, _)| at).last().unwrap_or(0)
+        words.map(|(at, _)| at).next_back().unwrap_or(0)
     }
 }
 
