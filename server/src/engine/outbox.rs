@@ -107,7 +107,10 @@ impl Outbox {
     }
 
     fn send_frame(&self, frame: Bytes) {
-        let mut inner = self.lock();
+        self.put_frame(self.lock(), frame);
+    }
+
+    fn put_frame(&self, mut inner: MutexGuard<'_, Inner>, frame: Bytes) {
         if inner.closed {
             return;
         }
@@ -145,8 +148,11 @@ impl Outbox {
     }
 
     pub(super) fn answer_commit(&self, message: &ServerMessage) {
+        let frame = codec::encode_server(message);
+        let inner = self.lock();
+        // Under the lock: who then sees no commit in flight and closes still finds the answer.
         self.commits_in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.send(message);
+        self.put_frame(inner, frame);
     }
 
     pub(super) fn commits_in_flight(&self) -> usize {

@@ -73,7 +73,7 @@ async fn a_second_connection_of_a_client_ends_the_first() {
     server.shutdown().await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_gives_commits_their_outcome() {
     let server = serve(config()).await;
     let mut raw = Raw::join(&server, 1).await;
