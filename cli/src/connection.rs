@@ -111,7 +111,11 @@ impl Monitor {
     pub(crate) async fn next(&mut self) -> Failure {
         while let Some(state) = self.states.next().await {
             match state {
-                ConnectionState::Connecting => {}
+                ConnectionState::Connecting => {
+                    if self.reached && !std::mem::replace(&mut self.told, true) {
+                        note(format_args!("connection lost: reconnecting to {}", self.url));
+                    }
+                }
                 ConnectionState::Online => {
                     self.outage = None;
                     self.reached = true;

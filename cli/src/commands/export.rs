@@ -16,7 +16,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::{closed, note};
 use crate::value::fields_to_json;
 
-const PAGE: u32 = 1000;
+const PAGE: u32 = 5000;
 
 /// Writes all documents, in the order of their ids.
 pub(crate) async fn run(client: &ClientArgs, args: &ExportArgs) -> Outcome<u8> {

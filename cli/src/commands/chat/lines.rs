@@ -129,6 +129,7 @@ impl Talk {
         match link {
             Link::Online => note("-- online"),
             Link::Connecting => note("-- connecting"),
+            Link::Reconnecting => note("-- reconnecting"),
             Link::Offline(reason) => note(format_args!("-- offline: {reason}")),
         }
         self.link = link.clone();

@@ -122,6 +122,7 @@ fn banner(view: &View<'_>, columns: usize, scroll: usize) -> String {
     let (state, sgr) = match view.room.link() {
         Link::Online => ("online".to_owned(), "7"),
         Link::Connecting => ("connecting…".to_owned(), "7;33"),
+        Link::Reconnecting => ("reconnecting…".to_owned(), "7;33"),
         Link::Offline(reason) => (format!("offline, trying again: {reason}"), "7;31"),
     };
     let mut text = format!(" {} · {state}", view.room.title());

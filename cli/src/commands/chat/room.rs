@@ -48,8 +48,10 @@ pub(super) struct Outgoing {
 /// The connection, for the banner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Link {
-    /// Not yet, or again.
+    /// Not yet.
     Connecting,
+    /// Not any more, for a moment.
+    Reconnecting,
     /// Messages come and go.
     Online,
     /// And why.
@@ -85,6 +87,8 @@ pub(super) struct Room {
     /// Own messages that are not committed, in the order typed.
     outgoing: VecDeque<Outgoing>,
     link: Link,
+    /// Whether there ever was a connection. Set by `set_link`.
+    reached: bool,
 }
 
 impl Room {
@@ -99,6 +103,7 @@ impl Room {
             listed: HashSet::new(),
             outgoing: VecDeque::new(),
             link: Link::Connecting,
+            reached: false,
         }
     }
 
@@ -119,7 +124,11 @@ impl Room {
 
     /// The connection has changed.
     pub(super) fn set_link(&mut self, link: Link) {
-        self.link = link;
+        self.reached |= link == Link::Online;
+        self.link = match link {
+            Link::Connecting if self.reached => Link::Reconnecting,
+            other => other,
+        };
     }
 
     /// Whether a message was written in this session.
@@ -259,6 +268,16 @@ mod tests {
         room.rejected("x", "no");
         assert_eq!(room.next_to_send().unwrap().id, "y");
         assert_eq!(shown(&room), "one✗no two…");
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_from_one_that_never_was() {
+        let mut room = Room::new("r", "ann");
+        room.set_link(Link::Connecting);
+        assert_eq!(*room.link(), Link::Connecting);
+        room.set_link(Link::Online);
+        room.set_link(Link::Connecting);
+        assert_eq!(*room.link(), Link::Reconnecting);
     }
 
     #[test]
