@@ -94,11 +94,11 @@ impl Engine {
         let version = committed.version;
         let Some(ticket) = self.outbox.committed(id, version) else { return };
         self.forget_stored_write(id);
-        if self.targets.is_empty() {
-            self.release(Version(u64::MAX));
-        } else if version <= self.targets.consistent() {
-            self.release(version);
+        if let Some(batch) = self.outbox.batch(id) {
+            self.documents.reconsider(&batch.writes, version);
         }
+        self.release();
+        self.refresh(BTreeSet::new());
         self.apply_complete();
         if let Some(ticket) = ticket {
             self.actions.push(Action::WriteDone { ticket, outcome: Ok(committed) });
@@ -137,14 +137,9 @@ impl Engine {
         let _ = self.store(batch);
     }
 
-    /// Takes off what listeners have from the server.
-    fn release(&mut self, version: Version) {
-        self.pop_released(version);
-        self.refresh(BTreeSet::new());
-    }
-
-    fn pop_released(&mut self, version: Version) {
-        for batch in self.outbox.release(version) {
+    /// Takes off the writes that all listeners have from the server.
+    fn release(&mut self) {
+        for batch in self.outbox.release(self.targets.settled_through()) {
             self.documents.pop(batch.id, &batch.writes);
         }
     }
@@ -206,7 +201,7 @@ impl Engine {
                 }
             }
         }
-        self.pop_released(version);
+        self.release();
         self.store_memberships(batch, memberships, &turned);
         self.refresh(turned);
     }
@@ -380,21 +375,21 @@ impl Engine {
             Some(_) => self.cache.target_documents(&key).unwrap_or_default(),
             None => Vec::new(),
         };
-        if self.targets.is_empty() {
-            self.documents.refold(&self.outbox);
-        }
         let paths: BTreeSet<DocumentPath> = cached
             .iter()
             .map(|document| document.path.clone())
             .chain(self.documents.pending_paths().cloned())
             .collect();
-        self.targets.add(id, key, target, token);
         let only = TargetSet::One(id);
         for document in cached {
             self.documents.put(document, &only);
         }
-        // It is new to this view only.
-        self.documents.finish(&self.outbox, true);
+        // Where other targets show a pending write, what the cache has may lie under it.
+        self.refresh(BTreeSet::new());
+        if self.targets.is_empty() {
+            self.documents.refold(&self.outbox);
+        }
+        self.targets.add(id, key, target, token);
         let mut edits = Vec::new();
         if let Some(listened) = self.targets.by_id.get_mut(&id) {
             for path in &paths {
@@ -447,10 +442,10 @@ impl Engine {
             Target::Documents(paths) => self.documents.clear_paths(id, paths),
             Target::Query(_) => self.documents.clear(id),
         }
-        if self.targets.is_empty() {
-            self.pop_released(Version(u64::MAX));
-        }
+        self.release();
         self.refresh(BTreeSet::new());
+        // The others may have waited for this one.
+        self.apply_complete();
         Some((listened.key, listened.view.shown().len()))
     }
 
@@ -495,7 +490,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn answered(&mut self, result: QueryResult) {
+    pub(super) fn answered(&mut self, result: &QueryResult) {
         match self.requests.answered(result) {
             Ok(None) => {}
             Ok(Some(complete)) => {

@@ -2,7 +2,7 @@
 //! and what they stand for; and the changes that came since the last consistent point. Changes become
 //! visible only together, at a consistent point. Driven by the engine; applies nothing itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -110,6 +110,10 @@ pub(crate) struct Targets {
     by_key: HashMap<Bytes, TargetId>,
     pub(crate) listeners: HashMap<ListenerId, ListenerState>,
     last_id: u32,
+    /// Targets of earlier connections that this one has not attached yet. Set when it begins, each taken
+    /// out when it is attached or gone. Documents are shared: until all are there, no point is consistent
+    /// for what listeners have been shown.
+    returning: BTreeSet<TargetId>,
     /// What the server's groups stand for; of one connection.
     groups: HashMap<u32, TargetSet>,
     /// In the order of arrival; of one connection.
@@ -127,9 +131,16 @@ impl Targets {
         self.by_id.is_empty()
     }
 
-    /// Everything up to this version has been applied for all attached targets.
-    pub(crate) fn consistent(&self) -> Version {
-        self.consistent
+    /// Everything up to this version has been applied for all targets: no write of it needs to be laid
+    /// over any of them. Without targets, that is everything; while one is not attached, nothing.
+    pub(crate) fn settled_through(&self) -> Version {
+        if self.by_id.is_empty() {
+            Version(u64::MAX)
+        } else if self.by_id.values().all(|listened| listened.attached) {
+            self.consistent
+        } else {
+            Version::NONE
+        }
     }
 
     /// Where the target would continue on another connection.
@@ -180,6 +191,7 @@ impl Targets {
     pub(crate) fn remove(&mut self, id: TargetId) -> Option<Listened> {
         let listened = self.by_id.remove(&id)?;
         self.by_key.remove(&listened.key);
+        self.returning.remove(&id);
         for listener in &listened.listeners {
             self.listeners.remove(listener);
         }
@@ -201,7 +213,9 @@ impl Targets {
     }
 
     /// What to send for all targets at the beginning of a connection.
-    pub(crate) fn listens(&self) -> Vec<ClientMessage> {
+    pub(crate) fn listens(&mut self) -> Vec<ClientMessage> {
+        let seen = self.by_id.iter().filter(|(_, listened)| listened.token.is_some());
+        self.returning = seen.map(|(id, _)| *id).collect();
         self.by_id.keys().filter_map(|id| self.listen_message(*id)).collect()
     }
 
@@ -219,6 +233,7 @@ impl Targets {
         self.groups.clear();
         self.staged.clear();
         self.complete = None;
+        self.returning.clear();
         let Some(incarnation) = self.incarnation else { return };
         let token = ResumeToken { incarnation, version: self.consistent };
         for listened in self.by_id.values_mut().filter(|listened| listened.attached) {
@@ -230,6 +245,10 @@ impl Targets {
     /// The server has attached the target, perhaps again and under another group.
     pub(crate) fn listening(&mut self, id: TargetId, group: u32) {
         let Some(listened) = self.by_id.get(&id) else { return };
+        if self.returning.remove(&id) {
+            // What was said to be consistent before was not so for this target.
+            self.complete = None;
+        }
         // Said again on one connection, it continues from what was sent there.
         let again = self.groups.values().any(|targets| targets.contains(id));
         // Without a token everything is sent: what an earlier life left must not survive.
@@ -270,8 +289,11 @@ impl Targets {
         self.complete = Some((self.staged.len(), version));
     }
 
-    /// What the last consistent point covers; taken once.
+    /// What the last consistent point covers; taken once, and not before all returning targets are there.
     pub(crate) fn take_complete(&mut self) -> Option<(Vec<Staged>, Version)> {
+        if !self.returning.is_empty() {
+            return None;
+        }
         let (count, version) = self.complete.take()?;
         self.consistent = self.consistent.max(version);
         let rest = self.staged.split_off(count);
