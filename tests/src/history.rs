@@ -77,7 +77,8 @@ impl History {
 /// A place in the history.
 #[derive(Debug)]
 pub struct Replay<'a> {
-    rest: std::iter::Peekable<std::collections::btree_map::Iter<'a, Version, Vec<(String, Effect)>>>,
+    rest:
+        std::iter::Peekable<std::collections::btree_map::Iter<'a, Version, Vec<(String, Effect)>>>,
     state: State,
 }
 
@@ -112,5 +113,8 @@ fn apply(state: &mut State, at: Version, path: &str, effect: &Effect) {
             return;
         }
     }
-    state.insert(path.to_owned(), ModelDocument { fields, created, updated: at });
+    // A write that changes nothing leaves the document's version as it is.
+    let unchanged = before.is_some_and(|document| document.fields == fields);
+    let updated = before.filter(|_| unchanged).map_or(at, |document| document.updated);
+    state.insert(path.to_owned(), ModelDocument { fields, created, updated });
 }

@@ -14,24 +14,19 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::trace::{Trace, Way};
+use crate::trace::{PrintOnFailure, Trace, Way};
 use crate::websocket::{Seen, Tap};
 
 /// The proxy asks the kernel for a small receive buffer, so that a client that does not read is felt by the server
 /// soon.
 const RECEIVE_BUFFER: u32 = 16 * 1024;
 
-/// The links of a test by client name.
-#[derive(Clone, Debug)]
-pub struct Net {
-    shared: Arc<Shared>,
-}
-
+/// The links of a test by client name. Prints what passed when a failing test drops it.
 #[derive(Debug)]
-struct Shared {
+pub struct Net {
     upstream: SocketAddr,
     links: Mutex<HashMap<String, Arc<Link>>>,
-    trace: Arc<Trace>,
+    trace: PrintOnFailure,
 }
 
 #[derive(Debug)]
@@ -76,13 +71,12 @@ pub struct Traffic {
 impl Net {
     /// A network in front of a server.
     pub fn new(upstream: SocketAddr) -> Net {
-        let trace = Arc::new(Trace::default());
-        Net { shared: Arc::new(Shared { upstream, links: Mutex::default(), trace }) }
+        Net { upstream, links: Mutex::default(), trace: PrintOnFailure(Arc::default()) }
     }
 
     /// What passed.
     pub fn trace(&self) -> &Trace {
-        &self.shared.trace
+        &self.trace.0
     }
 
     /// The address at which the client of this name reaches the server.
@@ -142,7 +136,7 @@ impl Net {
     }
 
     fn link(&self, name: &str) -> Arc<Link> {
-        let mut links = self.shared.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(link) = links.get(name) {
             return Arc::clone(link);
         }
@@ -158,7 +152,7 @@ impl Net {
         });
         links.insert(name.to_owned(), Arc::clone(&link));
         let listener = TcpListener::from_std(listener).expect("a test runs inside a runtime");
-        let (upstream, trace) = (self.shared.upstream, Arc::clone(&self.shared.trace));
+        let (upstream, trace) = (self.upstream, Arc::clone(&self.trace.0));
         crate::spawn(accept(listener, upstream, Arc::clone(&link), trace));
         link
     }

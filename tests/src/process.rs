@@ -101,15 +101,21 @@ impl ServerProcess {
         let sent = Command::new("kill").args(["-TERM", &pid]).status().await;
         assert!(sent.expect("kill runs").success(), "the server was not running any more");
         let status = within("the server to end in order", child.wait()).await;
-        assert!(status.expect("a child can be waited for").success(), "the server ended in disorder");
+        assert!(
+            status.expect("a child can be waited for").success(),
+            "the server ended in disorder"
+        );
     }
 
     /// Bytes of memory the process holds now.
     pub fn resident_bytes(&self) -> u64 {
-        let pid = self.child.as_ref().and_then(|(child, _)| child.id()).expect("the server is running");
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a live process");
+        let pid =
+            self.child.as_ref().and_then(|(child, _)| child.id()).expect("the server is running");
+        let status =
+            std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a live process");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
-        let kilobytes = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+        let kilobytes =
+            line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
         kilobytes.expect("a number of kilobytes") * 1024
     }
 }

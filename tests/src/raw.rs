@@ -38,11 +38,13 @@ pub enum Heard {
 impl RawClient {
     /// A WebSocket without a Hello.
     pub async fn open(address: SocketAddr) -> RawClient {
-        let mut request = format!("ws://{address}/v1/sync").into_client_request().expect("a valid address");
+        let mut request =
+            format!("ws://{address}/v1/sync").into_client_request().expect("a valid address");
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         let stream = TcpStream::connect(address).await.expect("the server accepts connections");
-        let (socket, _) =
-            tokio_tungstenite::client_async(request, stream).await.expect("the server speaks WebSocket");
+        let (socket, _) = tokio_tungstenite::client_async(request, stream)
+            .await
+            .expect("the server speaks WebSocket");
         RawClient { socket }
     }
 
@@ -72,7 +74,8 @@ impl RawClient {
             loop {
                 match self.socket.next().await {
                     Some(Ok(Message::Binary(frame))) => {
-                        let message = codec::decode_server(&frame).expect("the server sends valid frames");
+                        let message =
+                            codec::decode_server(&frame).expect("the server sends valid frames");
                         return Heard::Message(message);
                     }
                     Some(Ok(Message::Close(close))) => {
@@ -124,7 +127,11 @@ impl RawClient {
     }
 
     /// Sends a commit and waits for its answer.
-    pub async fn commit(&mut self, id: u64, writes: Vec<Write>) -> Result<(Version, Vec<WriteResult>), Status> {
+    pub async fn commit(
+        &mut self,
+        id: u64,
+        writes: Vec<Write>,
+    ) -> Result<(Version, Vec<WriteResult>), Status> {
         self.send(&commit(id, writes)).await;
         self.answer(id).await
     }
@@ -135,7 +142,9 @@ impl RawClient {
             ServerMessage::Committed { write_id, version, results } if write_id == WriteId(id) => {
                 Some(Ok((version, results)))
             }
-            ServerMessage::Rejected { write_id, status } if write_id == WriteId(id) => Some(Err(status)),
+            ServerMessage::Rejected { write_id, status } if write_id == WriteId(id) => {
+                Some(Err(status))
+            }
             _ => None,
         })
         .await
@@ -152,20 +161,29 @@ impl RawClient {
     }
 
     /// Listens and reads up to the first consistent point.
-    pub async fn listen(&mut self, id: u32, target: Target, resume: Option<ResumeToken>) -> Attached {
+    pub async fn listen(
+        &mut self,
+        id: u32,
+        target: Target,
+        resume: Option<ResumeToken>,
+    ) -> Attached {
         let listen = Listen { target_id: TargetId(id), target, resume };
         self.send(&ClientMessage::Listen(listen)).await;
         let mut attached = Attached::default();
         let group = self
             .find(|message| match message {
-                ServerMessage::Listening { target, group, .. } if target == TargetId(id) => Some(group),
+                ServerMessage::Listening { target, group, .. } if target == TargetId(id) => {
+                    Some(group)
+                }
                 _ => None,
             })
             .await;
         attached.group = group;
         loop {
             match self.next().await {
-                ServerMessage::Reset { target, .. } if target == TargetId(id) => attached.reset = true,
+                ServerMessage::Reset { target, .. } if target == TargetId(id) => {
+                    attached.reset = true
+                }
                 ServerMessage::Changes(changes) => {
                     let (partial, version) = (changes.partial, changes.version);
                     attached.changes.push(changes);

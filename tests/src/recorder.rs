@@ -79,12 +79,19 @@ impl Recorder {
                 "{name}: version {version} was told twice: {changed:?}"
             );
         }
-        assert!(!snapshot.metadata().has_pending_writes, "{name}: a listener without writes has none pending");
+        assert!(
+            !snapshot.metadata().has_pending_writes,
+            "{name}: a listener without writes has none pending"
+        );
         for change in snapshot.changes() {
             self.build(change.kind, &change.document, change.old_index, change.new_index, version);
         }
         let documents: Vec<Line> = snapshot.documents().iter().map(line).collect();
-        assert_eq!(self.built, documents, "{}: the changes do not make the documents at {version}", self.name);
+        assert_eq!(
+            self.built, documents,
+            "{}: the changes do not make the documents at {version}",
+            self.name
+        );
         let order = documents.into_iter().map(|line| line.path).collect();
         let from_cache = snapshot.metadata().from_cache;
         self.points.push(Point { version, from_cache, changed, order });
@@ -103,26 +110,52 @@ impl Recorder {
         if let Some(former) = &former {
             assert_eq!(former.path, path, "{name}: the old index is another document's");
         }
-        assert_eq!(former.is_some(), kind != ChangeKind::Added, "{name}: {kind:?} of {path} at {version}");
-        assert_eq!(new.is_some(), kind != ChangeKind::Removed, "{name}: {kind:?} of {path} at {version}");
+        assert_eq!(
+            former.is_some(),
+            kind != ChangeKind::Added,
+            "{name}: {kind:?} of {path} at {version}"
+        );
+        assert_eq!(
+            new.is_some(),
+            kind != ChangeKind::Removed,
+            "{name}: {kind:?} of {path} at {version}"
+        );
         let Some(index) = new else { return };
         let line = line(document);
         assert!(line.updated <= version, "{name}: {path} is ahead of its snapshot");
         let told = self.told.insert(line.path.clone(), line.updated).unwrap_or(Version::NONE);
-        assert!(told <= line.updated, "{name}: {path} stepped back from {told} to {}", line.updated);
+        assert!(
+            told <= line.updated,
+            "{name}: {path} stepped back from {told} to {}",
+            line.updated
+        );
         if kind == ChangeKind::Modified {
             assert!(told < line.updated, "{name}: {path} was told twice at {told}");
         }
         self.built.insert(index, line);
     }
 
-    /// Whether the last snapshot is the result in this state.
-    pub fn is_at(&self, state: &State, expect: Expect) -> bool {
-        let expected = expect(state);
-        expected.len() == self.built.len()
-            && self.built.iter().zip(&expected).all(|(line, path)| {
-                line.path == *path && state.get(path).is_some_and(|document| document.updated == line.updated)
+    /// How the last snapshot differs from the result in this state; none: it does not.
+    pub fn difference(&self, state: &State, expect: Expect) -> Option<String> {
+        let expected: Vec<(String, Option<Version>)> = expect(state)
+            .into_iter()
+            .map(|path| {
+                let updated = state.get(&path).map(|document| document.updated);
+                (path, updated)
             })
+            .collect();
+        let shown = self.built.iter().map(|line| (line.path.clone(), Some(line.updated)));
+        let shown: Vec<_> = shown.collect();
+        if shown == expected {
+            return None;
+        }
+        let missing = expected.iter().filter(|line| !shown.contains(line)).take(5);
+        let surplus = shown.iter().filter(|line| !expected.contains(line)).take(5);
+        let (missing, surplus): (Vec<_>, Vec<_>) = (missing.collect(), surplus.collect());
+        let (name, count, all) = (&self.name, shown.len(), expected.len());
+        Some(format!(
+            "{name}: {count} documents for {all}; missing {missing:?}, surplus {surplus:?}"
+        ))
     }
 
     /// Checks every snapshot against the result at its version.
@@ -150,7 +183,11 @@ impl Recorder {
                 assert_eq!(line.updated, document.updated, "{name}: {path} at {version}");
             }
             for (_, line) in point.changed.iter().filter(|(kind, _)| *kind != ChangeKind::Removed) {
-                assert_eq!(line.fields, state[&line.path].fields, "{name}: {} at {version}", line.path);
+                assert_eq!(
+                    line.fields, state[&line.path].fields,
+                    "{name}: {} at {version}",
+                    line.path
+                );
             }
         }
     }

@@ -75,7 +75,8 @@ impl TestServer {
     pub async fn with(mut options: ServerOptions) -> TestServer {
         options.store.get_or_insert_with(|| "mem:".to_owned());
         let environment = options.environment(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let config = Config::resolve(&Flags::default(), |name| environment.get(name).cloned(), None);
+        let config =
+            Config::resolve(&Flags::default(), |name| environment.get(name).cloned(), None);
         let config = config.expect("a test's options are valid");
         let running = Server::start(config).await.expect("the server starts");
         TestServer { net: Net::new(running.addr()), running }

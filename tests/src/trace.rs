@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,7 +31,7 @@ enum What {
     Frame(Way, Bytes),
 }
 
-/// The memory of the network. Prints itself when dropped by a failing test.
+/// The memory of the network.
 #[derive(Debug)]
 pub struct Trace {
     start: Instant,
@@ -83,11 +83,16 @@ impl Trace {
     }
 }
 
-impl Drop for Trace {
+/// Prints the trace when dropped by a failing test. Held by what a test holds: the trace itself lives on in the tasks
+/// of the network.
+#[derive(Debug)]
+pub(crate) struct PrintOnFailure(pub(crate) Arc<Trace>);
+
+impl Drop for PrintOnFailure {
     #[allow(clippy::print_stderr)]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the last messages of each client:\n{}", self.render());
+            eprintln!("the last messages of each client:\n{}", self.0.render());
         }
     }
 }
@@ -126,7 +131,9 @@ fn describe_server(frame: &Bytes) -> String {
             let removed: Vec<String> = changes
                 .removals
                 .iter()
-                .map(|removal| format!("-{}{}", removal.path, if removal.deleted { "!" } else { "" }))
+                .map(|removal| {
+                    format!("-{}{}", removal.path, if removal.deleted { "!" } else { "" })
+                })
                 .collect();
             let (group, version, count) = (changes.group, changes.version, changes.documents.len());
             let documents = documents(&changes.documents);

@@ -18,7 +18,12 @@ async fn flood(client: &Client, rounds: std::ops::Range<i64>) {
     for round in rounds {
         let text = format!("{round:_>SIZE$}");
         let writes: Vec<_> = (0..DOCUMENTS)
-            .map(|number| client.doc(&format!("c/{number:02}")).unwrap().set(&json!({"n": round, "text": text})))
+            .map(|number| {
+                client
+                    .doc(&format!("c/{number:02}"))
+                    .unwrap()
+                    .set(&json!({"n": round, "text": text}))
+            })
             .collect();
         for write in writes {
             write.await.unwrap();
@@ -34,7 +39,8 @@ async fn memory_stays_bounded_while_a_client_does_not_read() {
         ..ServerOptions::default()
     };
     let server = ServerProcess::with(options).await;
-    let (alice, quick, slow) = (server.client("alice"), server.client("quick"), server.client("slow"));
+    let (alice, quick, slow) =
+        (server.client("alice"), server.client("quick"), server.client("slow"));
     let all = |client: &Client| client.collection("c").unwrap().query().listen();
     let (mut quick_listener, mut slow_listener) = (all(&quick), all(&slow));
     let at = |documents: &[DocumentSnapshot], round: i64| {
@@ -43,12 +49,19 @@ async fn memory_stays_bounded_while_a_client_does_not_read() {
     };
     // The same flood with readers that keep up: what the store and the allocator take for themselves.
     let following = tidemark_tests::spawn(async move {
-        until(&mut quick_listener, "the first flood", |snapshot| at(snapshot.documents(), ROUNDS - 1)).await;
-        until(&mut quick_listener, "the second", |snapshot| at(snapshot.documents(), 2 * ROUNDS - 1)).await;
+        until(&mut quick_listener, "the first flood", |snapshot| {
+            at(snapshot.documents(), ROUNDS - 1)
+        })
+        .await;
+        until(&mut quick_listener, "the second", |snapshot| {
+            at(snapshot.documents(), 2 * ROUNDS - 1)
+        })
+        .await;
         quick_listener
     });
     flood(&alice, 0..ROUNDS).await;
-    until(&mut slow_listener, "the first flood", |snapshot| at(snapshot.documents(), ROUNDS - 1)).await;
+    until(&mut slow_listener, "the first flood", |snapshot| at(snapshot.documents(), ROUNDS - 1))
+        .await;
     let before = server.resident_bytes();
 
     server.net.stall("slow");
@@ -65,9 +78,13 @@ async fn memory_stays_bounded_while_a_client_does_not_read() {
     );
 
     server.net.heal("slow");
-    until(&mut slow_listener, "the second flood", |snapshot| at(snapshot.documents(), 2 * ROUNDS - 1)).await;
+    until(&mut slow_listener, "the second flood", |snapshot| {
+        at(snapshot.documents(), 2 * ROUNDS - 1)
+    })
+    .await;
     alice.doc("c/00").unwrap().delete().await.unwrap();
-    let count = |snapshot: &tidemark_core::QuerySnapshot| snapshot.documents().len() == DOCUMENTS - 1;
+    let count =
+        |snapshot: &tidemark_core::QuerySnapshot| snapshot.documents().len() == DOCUMENTS - 1;
     until(&mut slow_listener, "the deletion", count).await;
     drop(quick_listener);
 }

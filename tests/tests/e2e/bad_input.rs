@@ -24,7 +24,9 @@ async fn a_frame_of_nonsense_gets_an_error_and_the_connection_goes_on() {
     let (mut client, _) = RawClient::connect(server.address(), client_id(1)).await;
     client.send_bytes(Bytes::from_static(b"\xff\xff\xff nonsense")).await;
     match client.next().await {
-        ServerMessage::Error { status } => assert_eq!(status.code, Code::InvalidArgument, "{status}"),
+        ServerMessage::Error { status } => {
+            assert_eq!(status.code, Code::InvalidArgument, "{status}")
+        }
         other => panic!("{other:?}"),
     }
     client.commit(1, vec![set("c/d", [])]).await.unwrap();
@@ -93,14 +95,18 @@ async fn an_unknown_version_or_project_is_refused_for_good() {
         let mut client = RawClient::open(server.address()).await;
         client.send(&ClientMessage::Hello(hello.clone())).await;
         match client.next().await {
-            ServerMessage::GoAway { reconnect_after, .. } => assert_eq!(reconnect_after, None, "{hello:?}"),
+            ServerMessage::GoAway { reconnect_after, .. } => {
+                assert_eq!(reconnect_after, None, "{hello:?}")
+            }
             other => panic!("{other:?} to {hello:?}"),
         }
         assert!(matches!(client.hear().await, Heard::Closed(Some(4000..))));
     }
     // A newer client that still speaks our version is welcome.
     let mut client = RawClient::open(server.address()).await;
-    client.send(&ClientMessage::Hello(Hello { protocol_version: 99, ..raw::hello(client_id(1)) })).await;
+    client
+        .send(&ClientMessage::Hello(Hello { protocol_version: 99, ..raw::hello(client_id(1)) }))
+        .await;
     match client.next().await {
         ServerMessage::Welcome(welcome) => assert_eq!(welcome.protocol_version, 1),
         other => panic!("{other:?}"),
@@ -160,9 +166,8 @@ async fn misused_ids_get_typed_answers() {
     client.send(&raw::commit(0, vec![set("c/d", [])])).await;
     let code = client
         .find(|message| match message {
-            ServerMessage::Rejected { write_id: WriteId(0), status } | ServerMessage::Error { status } => {
-                Some(status.code)
-            }
+            ServerMessage::Rejected { write_id: WriteId(0), status }
+            | ServerMessage::Error { status } => Some(status.code),
             _ => None,
         })
         .await;
@@ -171,10 +176,13 @@ async fn misused_ids_get_typed_answers() {
     let target = Target::Query(Query::collection(&CollectionPath::parse("c").unwrap()));
     client.listen(1, target.clone(), None).await;
     // A second Hello, and a target id that is in use, are errors of the client.
-    client.send(&ClientMessage::Listen(Listen { target_id: TargetId(1), target, resume: None })).await;
+    client
+        .send(&ClientMessage::Listen(Listen { target_id: TargetId(1), target, resume: None }))
+        .await;
     client
         .find(|message| {
-            matches!(message, ServerMessage::TargetError { .. } | ServerMessage::Error { .. }).then_some(())
+            matches!(message, ServerMessage::TargetError { .. } | ServerMessage::Error { .. })
+                .then_some(())
         })
         .await;
     unharmed(&server).await;

@@ -14,13 +14,16 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use tidemark_core::{Client, Direction, Operator, PendingWrite, Query, Value};
-use tidemark_protocol::model::{DocumentPath, FieldPath, FieldTransform, Transform, Write, WriteOp};
+use tidemark_protocol::model::{
+    DocumentPath, FieldPath, FieldTransform, Transform, Write, WriteOp,
+};
 use tidemark_tests::history::State;
-use tidemark_tests::observe::within_time;
+use tidemark_tests::observe::{PATIENCE, within_time};
 use tidemark_tests::plays::{self, Message};
 use tidemark_tests::recorder::Expect;
 use tidemark_tests::{Effect, History, Recorder, Seed, ServerOptions, ServerProcess};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 const WRITERS: usize = 4;
 const IN_FLIGHT: usize = 24;
@@ -97,7 +100,11 @@ fn increment(path: &str, field: &str, by: i64) -> Write {
 }
 
 /// Runs a script with many writes in flight; each must be acknowledged.
-async fn write(client: Client, steps: Vec<Step>, acknowledged: Arc<watch::Sender<usize>>) -> History {
+async fn write(
+    client: Client,
+    steps: Vec<Step>,
+    acknowledged: Arc<watch::Sender<usize>>,
+) -> History {
     let mut history = History::default();
     let mut flying = FuturesUnordered::new();
     let mut steps = steps.into_iter();
@@ -119,7 +126,9 @@ fn targets(client: &Client) -> Vec<(&'static str, Query, Expect)> {
     let busy = || collection("rooms/busy/messages");
     vec![
         ("lines", collection("lines"), |state| under(state, "lines/")),
-        ("busy", busy().order_by("seq", Direction::Ascending), |state| by_seq(state, "rooms/busy/")),
+        ("busy", busy().order_by("seq", Direction::Ascending), |state| {
+            by_seq(state, "rooms/busy/")
+        }),
         ("newest", busy().order_by("seq", Direction::Descending).limit(10), |state| {
             by_seq(state, "rooms/busy/").into_iter().rev().take(10).collect()
         }),
@@ -128,7 +137,8 @@ fn targets(client: &Client) -> Vec<(&'static str, Query, Expect)> {
             few.take(20).collect()
         }),
         ("edited", collection("lines").filter("edited", Operator::Equal, true), |state| {
-            let edited = |path: &String| state[path].fields.get("edited") == Some(&Value::from(true));
+            let edited =
+                |path: &String| state[path].fields.get("edited") == Some(&Value::from(true));
             under(state, "lines/").into_iter().filter(edited).collect()
         }),
         ("counters", collection("counters"), |state| under(state, "counters/")),
@@ -163,17 +173,56 @@ async fn record(
     let mut recorder = Recorder::new(&name);
     let mut listener = query.listen();
     loop {
-        if let Some(state) = end.borrow_and_update().clone()
-            && recorder.is_at(&state, expect)
-        {
-            return recorder;
-        }
+        let last = end.borrow_and_update().clone();
+        let difference = last.as_ref().map(|last| recorder.difference(last, expect));
+        let patience = match &difference {
+            Some(None) => return recorder,
+            Some(Some(_)) => PATIENCE,
+            None => Duration::MAX,
+        };
         tokio::select! {
-            snapshot = listener.next() => match snapshot {
-                Some(Ok(snapshot)) => recorder.take(&snapshot),
-                other => panic!("{name}: {other:?}"),
+            item = tokio::time::timeout(patience, listener.next()) => match item {
+                Ok(Some(Ok(snapshot))) => recorder.take(&snapshot),
+                Ok(other) => panic!("{name}: {other:?}"),
+                Err(_) => panic!("{}", difference.flatten().unwrap_or_default()),
             },
-            changed = end.changed() => changed.expect("the test goes on"),
+            changed = end.changed(), if last.is_none() => changed.expect("the test goes on"),
+        }
+    }
+}
+
+/// What a task of the test has to show in the end.
+enum Done {
+    Written(History),
+    Recorded(Recorder, Expect),
+}
+
+/// All writers and listeners. The test fails as soon as one of them does.
+#[derive(Default)]
+struct Crew {
+    tasks: JoinSet<Done>,
+    histories: Vec<History>,
+    recorders: Vec<(Recorder, Expect)>,
+}
+
+impl Crew {
+    /// Waits for the next one to be done.
+    async fn next(&mut self) {
+        match self.tasks.join_next().await.expect("somebody is still working") {
+            Ok(Done::Written(history)) => self.histories.push(history),
+            Ok(Done::Recorded(recorder, expect)) => self.recorders.push((recorder, expect)),
+            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        }
+    }
+
+    /// Looks after them until something happens.
+    async fn work_until(&mut self, event: impl Future<Output = ()>) {
+        tokio::pin!(event);
+        loop {
+            tokio::select! {
+                () = &mut event => return,
+                () = self.next() => {}
+            }
         }
     }
 }
@@ -187,7 +236,13 @@ enum Trouble {
 }
 
 /// The troubles in order, each at a number of acknowledged writes.
-fn plan(rng: &mut StdRng, names: usize, total: usize, kills: usize, drops: usize) -> Vec<(usize, Trouble)> {
+fn plan(
+    rng: &mut StdRng,
+    names: usize,
+    total: usize,
+    kills: usize,
+    drops: usize,
+) -> Vec<(usize, Trouble)> {
     let mut plan = Vec::new();
     for number in 0..kills {
         plan.push((at(rng, total, number, kills), Trouble::Kill));
@@ -196,7 +251,10 @@ fn plan(rng: &mut StdRng, names: usize, total: usize, kills: usize, drops: usize
         plan.push((at(rng, total, number, drops), Trouble::Drop(rng.random_range(0..names))));
     }
     for number in 0..3 {
-        plan.push((at(rng, total, number, 3), Trouble::Stall(WRITERS + rng.random_range(0..names - WRITERS))));
+        plan.push((
+            at(rng, total, number, 3),
+            Trouble::Stall(WRITERS + rng.random_range(0..names - WRITERS)),
+        ));
         plan.push((at(rng, total, number, 3), Trouble::Heal));
     }
     plan.sort_by_key(|(at, _)| *at);
@@ -234,29 +292,27 @@ async fn run(kills: usize, drops: usize, messages: &[Message]) {
     let mut names: Vec<String> = (0..WRITERS).map(|number| format!("writer {number}")).collect();
 
     let (end, ended) = watch::channel(None);
-    let mut recordings = Vec::new();
+    let mut crew = Crew::default();
     for number in 0..2 {
         let name = format!("reader {number}");
         let client = server.client(&name);
         for (target, query, expect) in targets(&client) {
             let name = format!("{name} {target}");
-            recordings.push((expect, tidemark_tests::spawn(record(name, query, expect, ended.clone()))));
+            let recording = record(name, query, expect, ended.clone());
+            crew.tasks.spawn(recording.map(move |recorder| Done::Recorded(recorder, expect)));
         }
         names.push(name);
     }
     let acknowledged = Arc::new(watch::Sender::new(0));
-    let writers: Vec<_> = scripts
-        .into_iter()
-        .zip(&names)
-        .map(|(steps, name)| {
-            tidemark_tests::spawn(write(server.client(name), steps, Arc::clone(&acknowledged)))
-        })
-        .collect();
+    for (steps, name) in scripts.into_iter().zip(&names) {
+        let writing = write(server.client(name), steps, Arc::clone(&acknowledged));
+        crew.tasks.spawn(writing.map(Done::Written));
+    }
 
     let mut progress = acknowledged.subscribe();
     for (at, trouble) in plan(&mut seed.rng(99), names.len(), total, kills, drops) {
-        let reached = progress.wait_for(|count| *count >= at);
-        within_time(patience, &format!("{at} of {total} writes"), reached).await.unwrap();
+        let reached = async { drop(progress.wait_for(|count| *count >= at).await) };
+        within_time(patience, &format!("{at} of {total} writes"), crew.work_until(reached)).await;
         match trouble {
             Trouble::Kill => {
                 server.kill9().await;
@@ -267,18 +323,26 @@ async fn run(kills: usize, drops: usize, messages: &[Message]) {
             Trouble::Heal => names.iter().for_each(|name| server.net.heal(name)),
         }
     }
+    within_time(patience, "all writes", async {
+        while crew.histories.len() < WRITERS {
+            crew.next().await;
+        }
+    })
+    .await;
     let mut history = History::default();
-    for writer in writers {
-        let written = within_time(patience, "all writes of a writer", writer).await.unwrap();
-        history.extend(written);
-    }
+    crew.histories.drain(..).for_each(|written| history.extend(written));
     assert_eq!(history.len(), total, "each write was acknowledged once");
     names.iter().for_each(|name| server.net.heal(name));
 
     let last = Arc::new(history.last());
     end.send(Some(Arc::clone(&last))).unwrap();
-    for (expect, recording) in recordings {
-        let recorder = within_time(patience, "a listener at the final state", recording).await.unwrap();
+    within_time(patience, "all listeners at the final state", async {
+        while !crew.tasks.is_empty() {
+            crew.next().await;
+        }
+    })
+    .await;
+    for (recorder, expect) in crew.recorders {
         assert!(recorder.len() > 1, "a listener was told states on the way");
         recorder.check(&history, expect);
     }

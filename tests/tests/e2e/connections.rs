@@ -19,7 +19,10 @@ async fn without_a_network_the_client_works_on_and_catches_up_later() {
     until(&mut listener, "the first result", |snapshot| !snapshot.metadata().from_cache).await;
 
     alice.disable_network();
-    until(&mut listener, "the word that the result is cached", |snapshot| snapshot.metadata().from_cache).await;
+    until(&mut listener, "the word that the result is cached", |snapshot| {
+        snapshot.metadata().from_cache
+    })
+    .await;
     let write = rooms.doc("own").unwrap().set(&json!({}));
     let local = until(&mut listener, "the local write", |snapshot| ids(snapshot) == ["own"]).await;
     assert!(local.metadata().from_cache && local.metadata().has_pending_writes);
@@ -88,7 +91,8 @@ async fn writes_and_listeners_survive_many_dropped_connections() {
     let doc = alice.doc("c/counter").unwrap();
     doc.set(&json!({"n": 0})).await.unwrap();
     for round in 1..=10 {
-        let writes: Vec<_> = (0..20).map(|_| doc.update([("n", FieldValue::increment(1))])).collect();
+        let writes: Vec<_> =
+            (0..20).map(|_| doc.update([("n", FieldValue::increment(1))])).collect();
         server.net.drop_connections(if round % 2 == 0 { "alice" } else { "bob" });
         for write in writes {
             within("a write across a dropped connection", write).await.unwrap();

@@ -3,7 +3,8 @@
 use rand::Rng;
 use tidemark_core::Value;
 use tidemark_protocol::model::{
-    DocumentPath, FieldPath, FieldTransform, Precondition, Read, Transform, Version, Write, WriteId, WriteOp,
+    DocumentPath, FieldPath, FieldTransform, Precondition, Read, Transform, Version, Write,
+    WriteId, WriteOp,
 };
 use tidemark_protocol::wire::client::{ClientMessage, Commit};
 use tidemark_protocol::wire::codec;
@@ -77,7 +78,8 @@ async fn acknowledged_writes_survive_kills_at_random_moments() {
     }
     let (mut client, _) = RawClient::connect(server.address(), client_id(1)).await;
     for id in 1..=sent {
-        let (version, _) = client.commit(id, vec![add_one("c/n"), set(&format!("c/{id}"), [])]).await.unwrap();
+        let (version, _) =
+            client.commit(id, vec![add_one("c/n"), set(&format!("c/{id}"), [])]).await.unwrap();
         match answered.get(id as usize - 1) {
             Some(former) => assert_eq!(version, *former, "write {id} was given another version"),
             None => answered.push(version),
@@ -209,7 +211,9 @@ async fn a_stopping_server_answers_what_it_took_and_says_goodbye() {
         let mut goodbye = None;
         loop {
             match client.hear().await {
-                Heard::Message(ServerMessage::GoAway { reconnect_after, .. }) => goodbye = reconnect_after,
+                Heard::Message(ServerMessage::GoAway { reconnect_after, .. }) => {
+                    goodbye = reconnect_after
+                }
                 Heard::Message(_) => {}
                 Heard::Closed(_) => return goodbye,
             }

@@ -39,7 +39,8 @@ async fn a_query_tells_each_change_once_with_its_place() {
     assert_eq!((change.kind, change.document.id()), (ChangeKind::Added, "a"));
     assert_eq!((change.old_index, change.new_index), (None, Some(0)));
 
-    let committed = alice.doc("rooms/b").unwrap().update([("n", FieldValue::from(2))]).await.unwrap();
+    let committed =
+        alice.doc("rooms/b").unwrap().update([("n", FieldValue::from(2))]).await.unwrap();
     let modified = observe::next(&mut listener, "a modification").await;
     let [change] = modified.changes() else { panic!("{:?}", modified.changes()) };
     assert_eq!((change.kind, change.document.id()), (ChangeKind::Modified, "b"));
@@ -71,7 +72,8 @@ async fn documents_of_other_collections_and_deeper_ones_are_not_told() {
 async fn the_same_query_by_many_clients_shows_all_the_same() {
     let server = TestServer::start().await;
     let alice = server.client("alice");
-    let clients: Vec<_> = (0..20).map(|number| server.client(&format!("reader {number}"))).collect();
+    let clients: Vec<_> =
+        (0..20).map(|number| server.client(&format!("reader {number}"))).collect();
     let mut listeners: Vec<_> =
         clients.iter().map(|client| client.collection("rooms").unwrap().query().listen()).collect();
     // One client has the same query twice.

@@ -19,7 +19,8 @@ async fn letters(client: &Client) {
         ("f", vec![("kind", Value::from("even"))]),
     ];
     for (id, fields) in documents {
-        let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), FieldValue::from(value)));
+        let fields =
+            fields.into_iter().map(|(name, value)| (name.to_owned(), FieldValue::from(value)));
         client.doc(&format!("letters/{id}")).unwrap().set_fields(fields).await.unwrap();
     }
 }
@@ -31,7 +32,9 @@ fn nested() -> Value {
 /// The result, read once and as the first state of a listener, which must be the same.
 async fn result(query: &Query) -> Vec<String> {
     let once = query.get().await.unwrap();
-    let live = until(&mut query.listen(), "the first result", |snapshot| !snapshot.metadata().from_cache).await;
+    let live =
+        until(&mut query.listen(), "the first result", |snapshot| !snapshot.metadata().from_cache)
+            .await;
     assert_eq!(ids(&once), ids(&live));
     ids(&once).into_iter().map(str::to_owned).collect()
 }
@@ -60,8 +63,11 @@ async fn filters_compare_within_a_type() {
     assert_eq!(result(&query().filter("nested.deep", Operator::Equal, 7)).await, ["d"]);
     let both = query().filter("kind", Operator::Equal, "odd").filter("n", Operator::LessThan, 2);
     assert_eq!(result(&both).await, ["a"]);
-    let range =
-        query().filter("n", Operator::GreaterThan, 1).filter("n", Operator::LessThanOrEqual, Value::Double(2.5));
+    let range = query().filter("n", Operator::GreaterThan, 1).filter(
+        "n",
+        Operator::LessThanOrEqual,
+        Value::Double(2.5),
+    );
     assert_eq!(result(&range).await, ["b", "d", "c"]);
 }
 
@@ -96,7 +102,11 @@ async fn a_query_that_breaks_a_rule_ends_with_its_reason() {
     let alice = server.client("alice");
     let wrong = || {
         let letters = alice.collection("letters").unwrap().query();
-        letters.order_by("n", Direction::Ascending).start_at([Value::from(1), Value::from(2), Value::from(3)])
+        letters.order_by("n", Direction::Ascending).start_at([
+            Value::from(1),
+            Value::from(2),
+            Value::from(3),
+        ])
     };
     assert_eq!(code(wrong().get().await), "invalid-argument");
     let mut listener = wrong().listen();
@@ -120,7 +130,10 @@ async fn live_results_equal_fresh_queries_under_random_writes() {
             all().order_by("n", Direction::Ascending).limit(5),
             all().order_by("n", Direction::Descending).limit(3),
             all().filter("kind", Operator::Equal, 0).order_by("n", Direction::Ascending).limit(4),
-            all().order_by("n", Direction::Ascending).start_after([Value::from(5)]).end_at([Value::from(15)]),
+            all()
+                .order_by("n", Direction::Ascending)
+                .start_after([Value::from(5)])
+                .end_at([Value::from(15)]),
         ]
     };
     let queries = of(&alice);

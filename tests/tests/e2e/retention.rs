@@ -47,8 +47,11 @@ async fn within_retention_the_bytes_follow_the_difference() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.client("alice"), server.client("bob"));
     fill(&alice, 1_000).await;
-    let mut listener =
-        bob.collection("c").unwrap().query().listen_with(ListenOptions { include_metadata_changes: true });
+    let mut listener = bob
+        .collection("c")
+        .unwrap()
+        .query()
+        .listen_with(ListenOptions { include_metadata_changes: true });
     until(&mut listener, "all documents", |snapshot| snapshot.documents().len() == 1_000).await;
     let initial = server.net.traffic("bob").down;
 
@@ -66,7 +69,9 @@ async fn within_retention_the_bytes_follow_the_difference() {
         !snapshot.metadata().from_cache && snapshot.documents().len() == 999
     })
     .await;
-    assert!(resumed.documents()[..10].iter().all(|document| integer(document, "n") == Some(10_002)));
+    assert!(
+        resumed.documents()[..10].iter().all(|document| integer(document, "n") == Some(10_002))
+    );
     let difference = server.net.traffic("bob").down - initial;
     assert!(difference * 20 < initial, "{difference} bytes of {initial} came again");
 }
@@ -82,8 +87,11 @@ async fn beyond_retention_a_client_begins_anew_and_is_exact() {
     assert_eq!(before.documents(), 50);
     let token = ResumeToken { incarnation: welcome.incarnation, version: before.version };
 
-    let mut listener =
-        bob.collection("c").unwrap().query().listen_with(ListenOptions { include_metadata_changes: true });
+    let mut listener = bob
+        .collection("c")
+        .unwrap()
+        .query()
+        .listen_with(ListenOptions { include_metadata_changes: true });
     until(&mut listener, "all documents", |snapshot| snapshot.documents().len() == 50).await;
     server.net.partition("bob");
     until(&mut listener, "the lost connection", |snapshot| snapshot.metadata().from_cache).await;
@@ -91,7 +99,12 @@ async fn beyond_retention_a_client_begins_anew_and_is_exact() {
     // Many times the size of the log.
     for _ in 0..40 {
         fill(&alice, 5).await;
-        alice.doc("c/0003").unwrap().set(&json!({"n": -1, "text": "x".repeat(20_000)})).await.unwrap();
+        alice
+            .doc("c/0003")
+            .unwrap()
+            .set(&json!({"n": -1, "text": "x".repeat(20_000)}))
+            .await
+            .unwrap();
     }
     let (mut raw, _) = RawClient::connect(server.address(), client_id(2)).await;
     let anew = raw.listen(1, everything(), Some(token)).await;

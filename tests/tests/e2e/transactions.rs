@@ -170,7 +170,8 @@ async fn two_listeners_show_consistent_sums_while_money_moves() {
                 snapshot = tidemark_tests::observe::next(&mut even, "even accounts") => (0, snapshot),
                 snapshot = tidemark_tests::observe::next(&mut odd, "odd accounts") => (1, snapshot),
             };
-            let sum = snapshot.documents().iter().map(|document| integer(document, "n").unwrap()).sum();
+            let sum =
+                snapshot.documents().iter().map(|document| integer(document, "n").unwrap()).sum();
             let done = snapshot.documents().iter().any(|document| document.get("done").is_some());
             sums[side] = Some((snapshot.version(), sum));
             if let [Some((at, even)), Some((same, odd))] = sums
@@ -189,7 +190,9 @@ async fn two_listeners_show_consistent_sums_while_money_moves() {
     }
     let mut batch = setup.batch();
     for number in [0, 1] {
-        batch.update(&setup.doc(&account(number)).unwrap(), [("done", FieldValue::from(true))]).unwrap();
+        batch
+            .update(&setup.doc(&account(number)).unwrap(), [("done", FieldValue::from(true))])
+            .unwrap();
     }
     batch.commit().await.unwrap();
     let compared = within("the watcher's end", watching).await.unwrap();
@@ -198,7 +201,11 @@ async fn two_listeners_show_consistent_sums_while_money_moves() {
     for collection in ["even", "odd"] {
         let mut listener = setup.collection(collection).unwrap().query().listen();
         let snapshot = until(&mut listener, "the accounts", |_| true).await;
-        total += snapshot.documents().iter().map(|document| integer(document, "n").unwrap()).sum::<i64>();
+        total += snapshot
+            .documents()
+            .iter()
+            .map(|document| integer(document, "n").unwrap())
+            .sum::<i64>();
     }
     assert_eq!(total, 600);
 }
@@ -215,7 +222,8 @@ async fn transfer(client: &Client, from: usize, to: usize, amount: i64) -> bool 
             let (from, to) = (from.clone(), to.clone());
             async move {
                 let (have, has) = (tx.get(&from).await?, tx.get(&to).await?);
-                let (have, has) = (integer(&have, "n").unwrap_or(0), integer(&has, "n").unwrap_or(0));
+                let (have, has) =
+                    (integer(&have, "n").unwrap_or(0), integer(&has, "n").unwrap_or(0));
                 if have < amount {
                     return Ok(false);
                 }

@@ -21,7 +21,13 @@ async fn delete(client: &Client, n: i64) {
 }
 
 fn smallest(client: &Client, limit: u32) -> QueryListener {
-    client.collection("numbers").unwrap().query().order_by("n", Direction::Ascending).limit(limit).listen()
+    client
+        .collection("numbers")
+        .unwrap()
+        .query()
+        .order_by("n", Direction::Ascending)
+        .limit(limit)
+        .listen()
 }
 
 async fn shows(listener: &mut QueryListener, expected: &[&str]) -> QuerySnapshot {
