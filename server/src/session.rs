@@ -27,7 +27,8 @@ use self::limits::SILENT_HEARTBEATS;
 use self::state::{Action, Event, Rules, State, World};
 use crate::clock::{Clock, Seed};
 use crate::config::Config;
-use crate::engine::{Connection, Database};
+
+use crate::engine::{Admission, Connection, Database};
 use crate::http::link::Link;
 use crate::tasks::Spawner;
 
@@ -130,6 +131,7 @@ pub(crate) async fn run(socket: WebSocket, link: Arc<Link>, database: Database, 
         connection: None,
         queueing: None,
         unconnected: Vec::new(),
+        admission: None,
     };
     session.serve(stopping).instrument(span).await;
 }
@@ -149,6 +151,8 @@ struct Session {
     queueing: Option<Queueing>,
     /// Frames from before there is a connection.
     unconnected: Vec<Bytes>,
+    /// For the frame being handled; a commit takes it along.
+    admission: Option<Admission>,
 }
 
 /// Why the session goes on.
@@ -249,6 +253,7 @@ impl Session {
         let event = match message {
             Some(Ok(Message::Binary(frame))) => {
                 self.host.metrics.frames_received.increment();
+                self.admit(&frame).await;
                 Event::Frame(frame)
             }
             Some(Ok(Message::Text(_))) => {
@@ -266,7 +271,17 @@ impl Session {
             Some(Err(error)) => Event::Broken(error.to_string()),
             None => return Err(Over::Gone),
         };
-        self.handle(event).await
+        let handled = self.handle(event).await;
+        // A commit has taken it along.
+        self.admission = None;
+        handled
+    }
+
+    /// Waits until the engine has memory for what the frame says.
+    async fn admit(&mut self, frame: &Bytes) {
+        if let Some(database) = self.host.database.get() {
+            self.admission = Some(database.admit(frame.len()).await);
+        }
     }
 
     async fn handle(&mut self, event: Event) -> Result<(), Over> {
@@ -321,7 +336,7 @@ impl Session {
             debug_assert!(false, "the state is ready only with a connection");
             return;
         };
-        let mut queueing: Queueing = Box::pin(request(connection, action));
+        let mut queueing: Queueing = Box::pin(request(connection, action, self.admission.take()));
         if (&mut queueing).now_or_never().is_none() {
             self.queueing = Some(queueing);
         }
@@ -431,9 +446,9 @@ enum Writing {
     Frames(Bytes),
 }
 
-async fn request(connection: Connection, action: Action) {
+async fn request(connection: Connection, action: Action, admission: Option<Admission>) {
     match action {
-        Action::Commit(commit) => connection.commit(commit).await,
+        Action::Commit(commit) => connection.commit(commit, admission).await,
         Action::Listen(listen) => connection.listen(listen).await,
         Action::Unlisten(target) => connection.unlisten(target).await,
         Action::Acknowledge(through) => connection.acknowledge(through).await,

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tidemark_protocol::model::{
-    ClientId, CollectionPath, Direction, Document, DocumentPath, FieldPath, Fields, Operator,
-    Precondition, Query, ResumeToken, Target, TargetId, Value, Version, Write, WriteId, WriteOp,
+    ClientId, CollectionPath, Cursor, Direction, Document, DocumentPath, FieldPath, Fields,
+    Operator, Precondition, Query, ResumeToken, Target, TargetId, Value, Version, Write, WriteId,
+    WriteOp,
 };
 use tidemark_protocol::wire::client::{Commit, Listen};
 use tidemark_protocol::wire::codec;
@@ -90,7 +91,7 @@ impl Client {
             let write_id = WriteId(self.write);
             let (writes, reads) = (writes.clone(), vec![]);
             let commit = Commit { write_id, writes, reads, acknowledged_through: through };
-            self.connection.commit(commit).await;
+            self.connection.commit(commit, None).await;
         }
         let mut versions = Vec::new();
         while versions.len() < commits.len() {
@@ -107,7 +108,7 @@ impl Client {
         self.write += 1;
         let (write_id, through) = (WriteId(self.write), WriteId(self.write - 1));
         let commit = Commit { write_id, writes, reads: vec![], acknowledged_through: through };
-        self.connection.commit(commit).await;
+        self.connection.commit(commit, None).await;
         loop {
             match self.next().await {
                 Seen::Committed(version) => return Ok(version),
@@ -193,8 +194,20 @@ fn field(name: &str) -> FieldPath {
 fn targets() -> Vec<Target> {
     let c = || collection("c");
     let documents = ["c/d1", "c/d2", "c/none"].map(|path| DocumentPath::parse(path).unwrap());
+    let name = |path: &str| Value::Reference(DocumentPath::parse(path).unwrap());
+    let from = |before: bool| Cursor { values: vec![name("c/d17")], before };
+    let down = || c().with_order(FieldPath::document_id(), Direction::Descending);
     vec![
         Target::Query(c()),
+        Target::Query(
+            c().with_filter(FieldPath::document_id(), Operator::GreaterThan, name("c/d15"))
+                .with_filter(FieldPath::document_id(), Operator::LessThanOrEqual, name("c/d27"))
+                .with_limit(2),
+        ),
+        Target::Query(c().with_start(from(true)).with_limit(4)),
+        Target::Query(c().with_end(from(true))),
+        Target::Query(down().with_start(from(false)).with_limit(4)),
+        Target::Query(down().with_end(from(false)).with_limit(4)),
         Target::Query(c().with_filter(field("n"), Operator::GreaterThan, Value::Integer(4))),
         Target::Query(c().with_order(field("n"), Direction::Ascending).with_limit(3)),
         Target::Query(c().with_order(field("n"), Direction::Descending).with_limit(5)),

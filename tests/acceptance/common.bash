@@ -66,8 +66,9 @@ wait_until() { # wait_until WHAT COMMAND...
 
 start_server() {
     : >"$WORK/server.out"
+    # Descriptors that a script holds open for others must end with the script, not with the server.
     "$TIDEMARK" serve --listen "127.0.0.1:$PORT" --data "$WORK/data" --log-level warn \
-        >"$WORK/server.out" 2>>"$WORK/server.log" &
+        >"$WORK/server.out" 2>>"$WORK/server.log" 3>&- 4>&- &
     SERVER=$!
     wait_until "the server to be ready" grep -q serves "$WORK/server.out"
 }

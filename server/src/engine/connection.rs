@@ -11,6 +11,7 @@ use tidemark_protocol::wire::client::{Commit, Listen};
 use tidemark_protocol::wire::server::{ServerMessage, Status};
 use tokio::sync::mpsc;
 
+use super::Admission;
 use super::fanout::FanoutCommand;
 use super::lane::LaneCommand;
 use super::outbox::Outbox;
@@ -63,13 +64,15 @@ impl Connection {
         self.inner.outbox.send(message);
     }
 
-    /// Queues a commit, waiting for room in the lane. Committed or Rejected comes as a frame.
-    pub async fn commit(&self, commit: Commit) {
+    /// Queues a commit, waiting for room in the lane; its admission ends when the lane has taken it
+    /// up. Committed or Rejected comes as a frame.
+    pub async fn commit(&self, commit: Commit, admission: Option<Admission>) {
         let Inner { client, outbox, lane, .. } = &*self.inner;
         outbox.commit_queued();
         let (connection, write_id) = (outbox.id, commit.write_id);
         let outbox = Arc::clone(outbox);
-        let command = LaneCommand::Commit { client: *client, connection, commit, outbox };
+        let client = *client;
+        let command = LaneCommand::Commit { client, connection, commit, outbox, admission };
         if lane.send(command).await.is_err() {
             let message = "the server is shutting down; send the write again".to_owned();
             let status = Status { code: Code::Unavailable, message };

@@ -12,6 +12,7 @@ use tidemark_protocol::wire::client::Commit;
 use tidemark_protocol::wire::server::{ServerMessage, Status};
 use tokio::sync::{mpsc, oneshot};
 
+use super::Admission;
 use super::commit::CommitRecord;
 use super::connection::ConnectionId;
 use super::error::{EngineError, Rejection};
@@ -34,7 +35,14 @@ const BATCH_BYTES: usize = 1 << 20;
 /// What the lane is asked to do.
 pub(super) enum LaneCommand {
     /// A commit; the answer goes to the outbox.
-    Commit { client: ClientId, connection: ConnectionId, commit: Commit, outbox: Arc<Outbox> },
+    Commit {
+        client: ClientId,
+        connection: ConnectionId,
+        commit: Commit,
+        outbox: Arc<Outbox>,
+        /// Dropped when the commit has been staged.
+        admission: Option<Admission>,
+    },
     /// Outcomes have been received.
     Acknowledge { client: ClientId, connection: ConnectionId, through: WriteId },
     /// The client's connection has ended.
@@ -127,8 +135,9 @@ impl Lane {
         let mut closing = None;
         for command in commands {
             match command {
-                LaneCommand::Commit { client, connection, commit, outbox } => {
+                LaneCommand::Commit { client, connection, commit, outbox, admission } => {
                     self.commit(&mut batch, client, connection, &commit, outbox).await;
+                    drop((commit, admission));
                     if batch.bytes >= BATCH_BYTES {
                         self.finish(batch).await;
                         batch = self.new_batch();

@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidemark_protocol::model::{ClientId, Code, Incarnation, Timestamp, Version, WriteId};
 use tidemark_protocol::wire::server::{ServerMessage, Status};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 pub use connection::{Connection, ConnectionId};
 pub use error::EngineError;
@@ -46,7 +46,7 @@ use crate::tasks::Tasks;
 use fanout::{Fanout, FanoutCommand};
 use lane::{Lane, LaneCommand};
 use outbox::Outbox;
-use shared::{Published, Shared};
+use shared::{ADMISSION_BYTES, ADMISSION_UNIT, Published, Shared};
 
 /// Batches that may wait for the fan-out before the lane does.
 const BATCH_QUEUE: usize = 16;
@@ -60,6 +60,12 @@ pub struct DatabaseName {
     pub project: String,
     /// Its own name; Firestore's default is `(default)`.
     pub database: String,
+}
+
+/// Memory set aside for one frame; given back when dropped.
+#[derive(Debug)]
+pub struct Admission {
+    _permit: OwnedSemaphorePermit,
 }
 
 /// An open database. Clones are the same database.
@@ -129,6 +135,17 @@ impl Database {
     /// Counters and gauges.
     pub fn metrics(&self) -> &EngineMetrics {
         &self.shared.metrics
+    }
+
+    /// Waits until there is memory for a frame of this many bytes. To be asked for before the frame
+    /// is decoded and kept until it has been carried out, so that the frames of all connections
+    /// together stay within a bound.
+    pub async fn admit(&self, frame_bytes: usize) -> Admission {
+        let units = frame_bytes.min(ADMISSION_BYTES) / ADMISSION_UNIT + 1;
+        let units = u32::try_from(units.min(ADMISSION_BYTES / ADMISSION_UNIT)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.shared.room);
+        let permit = room.acquire_many_owned(units).await;
+        Admission { _permit: permit.expect("the room is never closed") }
     }
 
     /// Why the database takes no more commits, if so: its store failed, a restart is needed.

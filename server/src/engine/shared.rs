@@ -10,9 +10,17 @@ use super::keys::Keys;
 use super::metrics::EngineMetrics;
 use super::options::DatabaseOptions;
 use super::outbox::Outbox;
+use tokio::sync::Semaphore;
+
 use crate::clock::Clock;
 use crate::store::Snapshot;
 use crate::tasks::Spawner;
+
+/// Encoded bytes of the frames that are decoded or wait for the lane, over all connections; more
+/// than the largest frame.
+pub(super) const ADMISSION_BYTES: usize = 32 << 20;
+/// What admissions are counted in.
+pub(super) const ADMISSION_UNIT: usize = 1 << 10;
 
 /// The newest durable state.
 #[derive(Clone)]
@@ -34,6 +42,8 @@ pub(super) struct Shared {
     pub(super) keys: Keys,
     pub(super) incarnation: Incarnation,
     pub(super) spawner: Spawner,
+    /// Room for frames that are decoded or wait for the lane, in units of [`ADMISSION_UNIT`].
+    pub(super) room: Arc<Semaphore>,
     published: RwLock<Published>,
     clients: Mutex<HashMap<ClientId, Registered>>,
     failed: OnceLock<String>,
@@ -55,6 +65,7 @@ impl Shared {
             keys,
             incarnation,
             spawner,
+            room: Arc::new(Semaphore::new(ADMISSION_BYTES / ADMISSION_UNIT)),
             published: RwLock::new(published),
             clients: Mutex::default(),
             failed: OnceLock::new(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidemark_protocol::model::{Direction, DocumentPath, Matcher};
+use tidemark_protocol::model::{Cursor, Direction, DocumentPath, Matcher, Operator, Value};
 use tidemark_protocol::wire::codec;
 
 use super::commit::Stored;
@@ -40,7 +40,7 @@ impl<'a> Scan<'a> {
         Scan {
             snapshot,
             matcher,
-            range: keys.collection(&query.collection_path()),
+            range: name_range(keys, matcher),
             direction: natural_order(matcher).unwrap_or(ScanDirection::Forward),
             everything,
             done: false,
@@ -105,6 +105,69 @@ fn natural_order(matcher: &Matcher) -> Option<ScanDirection> {
         }),
         _ => None,
     }
+}
+
+/// The part of the collection that filters and cursors on the document's name leave.
+fn name_range(keys: Keys, matcher: &Matcher) -> KeyRange {
+    let query = matcher.query();
+    let collection = query.collection_path();
+    let mut range = keys.collection(&collection);
+    let mut narrow = |bound: Bound, value: &Value, inclusive: bool| {
+        let Value::Reference(path) = value else { return };
+        // The keys of other collections are in another order.
+        if !collection.contains(path) {
+            return;
+        }
+        let mut key = keys.document(path);
+        match bound {
+            Bound::Start => {
+                if !inclusive {
+                    key.push(0);
+                }
+                range.start = key.max(std::mem::take(&mut range.start));
+            }
+            Bound::End => {
+                if inclusive {
+                    key.push(0);
+                }
+                range.end = key.min(std::mem::take(&mut range.end));
+            }
+        }
+    };
+    for filter in query.field_filters().filter(|it| it.field.is_document_id()) {
+        match filter.operator {
+            Operator::Equal => {
+                narrow(Bound::Start, &filter.value, true);
+                narrow(Bound::End, &filter.value, true);
+            }
+            Operator::LessThan => narrow(Bound::End, &filter.value, false),
+            Operator::LessThanOrEqual => narrow(Bound::End, &filter.value, true),
+            Operator::GreaterThan => narrow(Bound::Start, &filter.value, false),
+            Operator::GreaterThanOrEqual => narrow(Bound::Start, &filter.value, true),
+        }
+    }
+    let (first, last) = match natural_order(matcher) {
+        Some(ScanDirection::Forward) => (Bound::Start, Bound::End),
+        Some(ScanDirection::Backward) => (Bound::End, Bound::Start),
+        None => return range,
+    };
+    if let Some(Cursor { values, before }) = &query.start
+        && let [value] = &values[..]
+    {
+        narrow(first, value, *before);
+    }
+    if let Some(Cursor { values, before }) = &query.end
+        && let [value] = &values[..]
+    {
+        narrow(last, value, !before);
+    }
+    range
+}
+
+#[derive(Clone, Copy)]
+enum Bound {
+    Start,
+    End,
 }
 
 /// The first `take` documents of a query in its order, as they were with `undo` undone.
