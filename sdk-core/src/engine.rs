@@ -335,7 +335,7 @@ impl Engine {
                 }
             }
             Event::Commit { ticket, writes, reads, local } => {
-                self.write(ticket, writes, reads, local)
+                self.write(ticket, writes, reads, local);
             }
             Event::Listen { listener, target, include_metadata } => {
                 self.listen(listener, target, include_metadata);
@@ -425,13 +425,13 @@ impl Engine {
             }
             ServerMessage::Current { version } => self.consistent(version),
             ServerMessage::TargetError { target, status } => {
-                self.target_failed(target, &status.into())
+                self.target_failed(target, &status.into());
             }
             ServerMessage::Committed { write_id, version, results } => {
                 self.committed(write_id, Committed { version, results });
             }
             ServerMessage::Rejected { write_id, status } => self.rejected(write_id, status.into()),
-            ServerMessage::Result(result) => self.answered(result),
+            ServerMessage::Result(result) => self.answered(&result),
             ServerMessage::RequestError { request, status } => {
                 if let Some((ticket, error)) =
                     self.requests.failed(request, status.into(), self.now)
@@ -608,7 +608,7 @@ impl Engine {
     fn pump_requests(&mut self) {
         let Some(online) = self.connection.online() else { return };
         let frame_bytes = online.limits.frame_bytes;
-        for (ticket, message) in self.requests.to_send() {
+        for (ticket, message) in self.requests.take_queued() {
             match requests::check_size(&message, frame_bytes) {
                 Ok(()) => self.send(message),
                 Err(error) => {

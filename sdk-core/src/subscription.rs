@@ -87,7 +87,13 @@ impl SnapshotQueue {
         state.wake();
     }
 
-    fn poll(&self, context: &Context<'_>) -> Poll<Option<Result<QuerySnapshot, Error>>> {
+    /// Whether the next snapshot would be merged.
+    #[cfg(test)]
+    pub(crate) fn is_long(&self) -> bool {
+        self.state().waiting.len() >= QUEUE_LENGTH + 2
+    }
+
+    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Option<Result<QuerySnapshot, Error>>> {
         let mut state = self.state();
         if let Some(item) = state.waiting.pop_front() {
             return Poll::Ready(Some(item));

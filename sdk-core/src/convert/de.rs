@@ -89,7 +89,8 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'de> {
             Value::Double(value) => visitor.visit_f64(*value),
             Value::Timestamp(value) => visitor.visit_string(value.to_string()),
             Value::String(value) => visitor.visit_borrowed_str(value),
-            Value::Bytes(value) => visitor.visit_borrowed_bytes(value),
+            // Text, for whoever has not asked for bytes: many types know no other form.
+            Value::Bytes(value) => visitor.visit_string(Bytes::to_base64(value)),
             Value::Reference(value) => visitor.visit_borrowed_str(value.as_str()),
             Value::GeoPoint(value) => {
                 let degrees = [("latitude", value.latitude()), ("longitude", value.longitude())];
@@ -106,6 +107,17 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'de> {
             }
             Value::Map(fields) => visit_fields(fields, visitor),
         }
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        match self.0 {
+            Value::Bytes(value) => visitor.visit_borrowed_bytes(value),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        self.deserialize_bytes(visitor)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
@@ -149,7 +161,7 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string unit
         unit_struct seq tuple tuple_struct map struct identifier ignored_any
     }
 }

@@ -2,7 +2,7 @@
 //! it. Remembers, while a change is made, how the touched documents were before, so that views can be
 //! told. Driven by the engine; knows no server and no listener.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tidemark_protocol::model::{
@@ -20,8 +20,10 @@ pub(crate) struct Entry {
     remote: Option<Arc<Document>>,
     /// The version of the last word on `remote`.
     known: Version,
-    /// With the pending writes; `remote` itself where there are none.
+    /// With the pending writes that `remote` does not contain; `remote` itself where there are none.
     local: Option<Arc<Document>>,
+    /// Whether there are such writes.
+    overlaid: bool,
     /// The pending writes of it, in order: the batch, and the place in it.
     pending: Vec<(WriteId, u32)>,
     /// The targets that it is in, by the server's word.
@@ -49,6 +51,8 @@ pub(crate) struct Seen {
 #[derive(Default)]
 pub(crate) struct Documents {
     entries: HashMap<DocumentPath, Entry>,
+    /// Those with pending writes.
+    pending: BTreeSet<DocumentPath>,
     /// Counts changes, to tell what the present one has touched.
     change: u64,
     touched: Vec<Before>,
@@ -147,18 +151,32 @@ impl Documents {
     pub(crate) fn push(&mut self, id: WriteId, writes: &[Write]) {
         for (index, write) in (0u32..).zip(writes) {
             self.touch(&write.path).pending.push((id, index));
+            self.pending.insert(write.path.clone());
         }
     }
 
     /// Takes a batch off its documents.
     pub(crate) fn pop(&mut self, id: WriteId, writes: &[Write]) {
         for write in writes {
-            self.touch(&write.path).pending.retain(|(batch, _)| *batch != id);
+            let entry = self.touch(&write.path);
+            entry.pending.retain(|(batch, _)| *batch != id);
+            if entry.pending.is_empty() {
+                self.pending.remove(&write.path);
+            }
+        }
+    }
+
+    /// The batch is committed: documents that contain it already are to be looked at again.
+    pub(crate) fn reconsider(&mut self, writes: &[Write], version: Version) {
+        for write in writes {
+            if self.entries.get(&write.path).is_some_and(|entry| entry.known >= version) {
+                self.touch(&write.path);
+            }
         }
     }
 
     pub(crate) fn has_pending(&self, path: &DocumentPath) -> bool {
-        self.entries.get(path).is_some_and(|entry| !entry.pending.is_empty())
+        self.entries.get(path).is_some_and(|entry| entry.overlaid)
     }
 
     /// What a view sees of the document.
@@ -168,7 +186,7 @@ impl Documents {
 
     /// The paths with pending writes.
     pub(crate) fn pending_paths(&self) -> impl Iterator<Item = &DocumentPath> {
-        self.entries.iter().filter(|(_, entry)| !entry.pending.is_empty()).map(|(path, _)| path)
+        self.pending.iter()
     }
 
     /// Another base with this client's pending writes on top, those aside that it contains: what a
@@ -180,10 +198,10 @@ impl Documents {
         at: Version,
         outbox: &Outbox,
     ) -> (Option<Arc<Document>>, bool) {
-        let Some(entry) = self.entries.get(path) else { return (base, false) };
-        let fresh: Vec<_> =
-            entry.pending.iter().copied().filter(|(id, _)| !outbox.is_contained(*id, at)).collect();
-        (fold(base, &fresh, outbox), !fresh.is_empty())
+        match self.entries.get(path) {
+            Some(entry) => fold(base, at, &entry.pending, outbox),
+            None => (base, false),
+        }
     }
 
     /// Ends a change: computes what the touched documents are now, and gives them as they were before.
@@ -192,8 +210,9 @@ impl Documents {
         self.change += 1;
         let touched = std::mem::take(&mut self.touched);
         for before in touched.iter().filter(|_| watched) {
-            let Some(entry) = self.entries.get_mut(&before.path) else { continue };
-            entry.local = fold(entry.remote.clone(), &entry.pending, outbox);
+            if let Some(entry) = self.entries.get_mut(&before.path) {
+                entry.fold(outbox);
+            }
         }
         touched
     }
@@ -201,7 +220,7 @@ impl Documents {
     /// Computes what all documents with pending writes are now: someone begins to watch.
     pub(crate) fn refold(&mut self, outbox: &Outbox) {
         for entry in self.entries.values_mut() {
-            entry.local = fold(entry.remote.clone(), &entry.pending, outbox);
+            entry.fold(outbox);
         }
     }
 
@@ -219,23 +238,27 @@ impl Documents {
 }
 
 impl Entry {
+    fn fold(&mut self, outbox: &Outbox) {
+        (self.local, self.overlaid) = fold(self.remote.clone(), self.known, &self.pending, outbox);
+    }
+
     fn seen(&self) -> Seen {
-        Seen {
-            document: self.local.clone(),
-            pending: !self.pending.is_empty(),
-            targets: self.targets.clone(),
-        }
+        Seen { document: self.local.clone(), pending: self.overlaid, targets: self.targets.clone() }
     }
 }
 
+/// Lays the pending writes over a base that is as of `known`, those aside that it contains: laid again,
+/// an increment would count twice. The second is whether there are any.
 fn fold(
     base: Option<Arc<Document>>,
+    known: Version,
     pending: &[(WriteId, u32)],
     outbox: &Outbox,
-) -> Option<Arc<Document>> {
-    pending.iter().fold(base, |document, (id, index)| {
-        let Some((write, at)) = outbox.write(*id, *index) else { return document };
-        lay(document, write, at)
+) -> (Option<Arc<Document>>, bool) {
+    let fresh = pending.iter().filter(|(id, _)| !outbox.is_contained(*id, known));
+    fresh.fold((base, false), |(document, _), (id, index)| match outbox.write(*id, *index) {
+        Some((write, at)) => (lay(document, write, at), true),
+        None => (document, true),
     })
 }
 

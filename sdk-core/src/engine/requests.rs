@@ -77,7 +77,7 @@ impl Requests {
     }
 
     /// Notes all that is queued as sent.
-    pub(crate) fn to_send(&mut self) -> Vec<(Ticket, ClientMessage)> {
+    pub(crate) fn take_queued(&mut self) -> Vec<(Ticket, ClientMessage)> {
         if self.queued == 0 {
             return Vec::new();
         }
@@ -105,7 +105,7 @@ impl Requests {
     }
 
     /// Takes a part of an answer; gives the whole once it is there.
-    pub(crate) fn answered(&mut self, result: QueryResult) -> Result<Option<Complete>, Error> {
+    pub(crate) fn answered(&mut self, result: &QueryResult) -> Result<Option<Complete>, Error> {
         let Some(ticket) = self.sent.get(&result.request).copied() else { return Ok(None) };
         let waiting = self.waiting.get_mut(&ticket).expect("what is sent is waiting");
         waiting.documents.reserve(result.documents.len());

@@ -1,1 +1,11 @@
+//! The engine's tests: scripts in, text out. [`script`] knows the language; the other modules hold the
+//! scripts, by topic. Expected texts are updated with `UPDATE_EXPECT=1`.
 
+#![allow(clippy::unwrap_used)]
+
+mod connecting;
+mod listening;
+mod properties;
+mod requesting;
+mod script;
+mod writing;

@@ -121,19 +121,18 @@ impl View {
         let before = self.shown();
         self.edit(edits);
         let after = self.shown();
-        let changes = diff::steps(&before, &after, |old, new| !same(old, new));
+        let changes = diff::steps(&before, &after, |old, new| old != new);
+        let mut steps: Vec<Step> = changes.into_iter().map(|change| (change, false)).collect();
+        // Last, where they do not move: some listeners are not told of them.
         let rows: HashMap<_, _> = before.iter().map(|row| (row.path(), row)).collect();
-        let metadata_only = |change: &DocumentChange| {
-            change.kind == ChangeKind::Modified
-                && rows.get(change.document.path()).is_some_and(|old| **old == change.document)
-        };
-        changes
-            .into_iter()
-            .map(|change| {
-                let metadata_only = metadata_only(&change);
-                (change, metadata_only)
-            })
-            .collect()
+        for (index, row) in after.iter().enumerate() {
+            if rows.get(row.path()).is_some_and(|old| *old == row && !same(old, row)) {
+                let (kind, document) = (ChangeKind::Modified, row.clone());
+                let (old_index, new_index) = (Some(index), Some(index));
+                steps.push((DocumentChange { kind, document, old_index, new_index }, true));
+            }
+        }
+        steps
     }
 
     fn edit(&mut self, edits: Vec<Edit>) -> Vec<Step> {
@@ -284,4 +283,107 @@ fn same(old: &DocumentSnapshot, new: &DocumentSnapshot) -> bool {
         && old.create_version() == new.create_version()
         && old.update_version() == new.update_version()
         && old == new
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tidemark_protocol::model::*;
+
+    use super::*;
+
+    fn ordered(limit: Option<u32>) -> Query {
+        let mut query = Query::collection(&CollectionPath::parse("c").unwrap());
+        let field = FieldPath::parse("n").unwrap();
+        query.order_by = vec![Order { field, direction: Direction::Descending }];
+        query.limit = limit;
+        query
+    }
+
+    fn document(number: u64, n: u64, version: u64) -> Arc<Document> {
+        let path = DocumentPath::parse(&format!("c/{number}")).unwrap();
+        let fields = Fields::from([("n".to_owned(), Value::Integer(n as i64))]);
+        let (create_version, update_version) = (Version(1), Version(version));
+        Arc::new(Document { path, fields, create_version, update_version })
+    }
+
+    /// Random sets of edits, small and large: the view is the sorted truth, and its steps lead there.
+    fn check(limit: Option<u32>, seed: u64) {
+        let query = ordered(limit);
+        let mut view = View::new(&Target::Query(query.clone()));
+        let mut truth: BTreeMap<DocumentPath, (Arc<Document>, bool)> = BTreeMap::new();
+        let mut copy: Vec<DocumentSnapshot> = Vec::new();
+        let mut state = seed;
+        let mut below = move |bound: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(seed | 1);
+            (state >> 33) % bound
+        };
+        for version in 1..60 {
+            let count = if below(3) == 0 { below(80) } else { below(4) };
+            let mut edits = BTreeMap::new();
+            for _ in 0..count {
+                let document = document(below(100), below(30), version);
+                let path = document.path.clone();
+                let before = truth.get(&path).map(|(document, _)| document.clone());
+                let after = (below(4) > 0).then_some((document, below(2) == 0));
+                edits.entry(path).or_insert(Edit { before, after });
+            }
+            for (path, edit) in &edits {
+                match &edit.after {
+                    Some(after) => truth.insert(path.clone(), after.clone()),
+                    None => truth.remove(path),
+                };
+            }
+            for (change, _) in view.apply(edits.into_values().collect()) {
+                if let Some(index) = change.old_index {
+                    assert_eq!(copy.remove(index).path(), change.document.path());
+                }
+                if let Some(index) = change.new_index {
+                    copy.insert(index, change.document);
+                }
+            }
+            let mut sorted: Vec<_> = truth.values().cloned().collect();
+            sorted.sort_by(|(a, _), (b, _)| query.compare(a, b));
+            sorted.truncate(limit.map_or(usize::MAX, |limit| limit as usize));
+            let shown: Vec<_> = view
+                .shown()
+                .iter()
+                .map(|row| (row.document().unwrap().clone(), row.metadata.has_pending_writes))
+                .collect();
+            assert_eq!(shown, sorted, "seed {seed} version {version}");
+            assert_eq!(copy, *view.shown(), "seed {seed} version {version}");
+            assert_eq!(view.has_pending(), sorted.iter().any(|(_, pending)| *pending));
+        }
+    }
+
+    #[test]
+    fn a_view_is_the_sorted_truth_and_its_steps_lead_there() {
+        for seed in 0..40 {
+            for limit in [None, Some(1), Some(7), Some(60)] {
+                check(limit, seed);
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_document_is_found_without_looking_at_the_others() {
+        let mut view = View::new(&Target::Query(ordered(None)));
+        let added = |n| Edit { before: None, after: Some((document(n, n, 1), false)) };
+        view.apply((0..10_000).map(added).collect());
+        let kept = view.shown();
+        let addresses = |rows: &[DocumentSnapshot]| -> Vec<*const Document> {
+            rows.iter().map(|row| Arc::as_ptr(row.document().unwrap())).collect()
+        };
+        let before = addresses(&kept);
+        drop(kept);
+        let edit =
+            Edit { before: Some(document(5, 5, 1)), after: Some((document(5, 9_998, 2), false)) };
+        let steps = view.apply(vec![edit]);
+        assert_eq!((steps[0].0.old_index, steps[0].0.new_index), (Some(9_994), Some(2)));
+        let after = addresses(&view.shown());
+        assert_eq!(before[..2], after[..2], "documents are shared");
+        assert_eq!(before[9_995..], after[9_995..], "documents are shared");
+    }
 }

@@ -280,7 +280,12 @@ impl Outbox {
     /// Versions of another life of the database are not comparable: whatever comes is newer.
     pub(crate) fn forget_versions(&mut self) {
         let known = std::mem::take(&mut self.committed);
-        self.committed = known.into_iter().map(|(_, id)| (Version::NONE, id)).collect();
+        for (_, id) in known {
+            self.committed.insert((Version::NONE, id));
+            if let Some(batch) = self.batches.get_mut(&id) {
+                batch.state = State::Committed { version: Version::NONE };
+            }
+        }
     }
 
     pub(crate) fn wait(&mut self, ticket: Ticket) {

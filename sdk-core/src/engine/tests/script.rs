@@ -1,0 +1,470 @@
+//! The language of the engine's tests. A line is an event; the result is the text of all actions.
+//!
+//! Documents are written `rooms/a:n=1,s=x`; versions `@10`; `seconds` may have a fraction.
+//!
+//! ```text
+//! tick SECONDS | connected | lost TEXT | undecodable | online [window=N] [incarnation=N]
+//! welcome [window=N] [incarnation=N] [version=N] | go-away CODE [SECONDS] | pong | error CODE
+//! listen NAME PATH [meta] [limit=N] [order=FIELD] [min=N] | unlisten NAME
+//! set DOC [server] | add PATH FIELD N | update DOC | delete PATH | batch DOC DOC… | transaction DOC read=PATH@V
+//! listening TARGET GROUP @V | reset TARGET | changes GROUP @V DOC… -PATH… ~PATH… [partial] | current @V
+//! target-error TARGET CODE | committed ID @V | rejected ID CODE
+//! get PATH… | transaction-get PATH | query PATH | result REQUEST @V DOC… [more] | request-error REQUEST CODE
+//! wait | network on | network off | close
+//! ```
+//!
+//! In `changes`, `-PATH` is a deletion and `~PATH` a document that left the target.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tidemark_protocol::model::*;
+use tidemark_protocol::wire::client::ClientMessage;
+use tidemark_protocol::wire::codec::encode_document;
+use tidemark_protocol::wire::server::{
+    Changes, QueryResult, Removal, ServerMessage, SessionLimits, Status, Welcome,
+};
+
+use crate::cache::MemoryCache;
+use crate::engine::{
+    Action, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Ticket,
+};
+use crate::error::Error;
+use crate::snapshot::{ChangeKind, DocumentSnapshot, QuerySnapshot};
+use crate::subscription::ConnectionState;
+
+/// Runs a script from a new engine; gives the text of its actions.
+pub(super) fn run(script: &str) -> String {
+    Bench::new().run(script)
+}
+
+pub(super) struct Bench {
+    engine: Engine,
+    elapsed: Duration,
+    connection: ConnectionId,
+    tickets: u64,
+    listeners: BTreeMap<String, ListenerId>,
+}
+
+/// The local clock, in microseconds: versions of the scripts are below it.
+const WALL: i64 = 1_000_000;
+
+impl Bench {
+    pub(super) fn new() -> Bench {
+        let settings = Settings {
+            project: "default".to_owned(),
+            database: "(default)".to_owned(),
+            token: String::new(),
+            agent: "test".to_owned(),
+            client_id: ClientId([1; 16]),
+        };
+        Bench {
+            engine: Engine::new(settings, Box::new(MemoryCache::new())).unwrap(),
+            elapsed: Duration::ZERO,
+            connection: ConnectionId::default(),
+            tickets: 0,
+            listeners: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn run(&mut self, script: &str) -> String {
+        let mut out = String::new();
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if words[0] == "online" {
+                // Three events, whose own actions every script would repeat.
+                self.handle(Event::Tick);
+                self.handle(Event::Connected { connection: self.connection });
+                let actions = self.handle(self.welcome(&words));
+                let news = actions.iter().filter(|action| !matches!(action, Action::State(_)));
+                news.for_each(|action| self.print(action, &mut out));
+                continue;
+            }
+            let event = self.event(&words);
+            let actions = self.handle(event);
+            actions.iter().for_each(|action| self.print(action, &mut out));
+        }
+        out
+    }
+
+    pub(super) fn handle(&mut self, event: Event) -> Vec<Action> {
+        let wall = Timestamp::from_micros(WALL + self.elapsed.as_micros() as i64).unwrap();
+        // In the middle of the jitter.
+        let now = Moment { elapsed: self.elapsed, wall, random: u64::MAX / 2 };
+        let actions = self.engine.handle(event, now);
+        for action in &actions {
+            if let Action::Connect { connection } = action {
+                self.connection = *connection;
+            }
+        }
+        actions
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    fn received(&self, message: ServerMessage) -> Event {
+        Event::Received { connection: self.connection, message }
+    }
+
+    fn welcome(&self, words: &[&str]) -> Event {
+        self.received(ServerMessage::Welcome(Welcome {
+            protocol_version: option(words, "version").unwrap_or(1),
+            server_time: Timestamp::default(),
+            session: String::new(),
+            incarnation: Incarnation(u64::from(option(words, "incarnation").unwrap_or(1))),
+            limits: SessionLimits {
+                frame_bytes: option(words, "frame").unwrap_or(1 << 20),
+                targets: 100,
+                commits_in_flight: option(words, "window").unwrap_or(10),
+            },
+            heartbeat: Duration::from_secs(15),
+        }))
+    }
+
+    fn event(&mut self, words: &[&str]) -> Event {
+        let connection = self.connection;
+        match words[0] {
+            "tick" => {
+                self.elapsed += seconds(words[1]);
+                Event::Tick
+            }
+            "connected" => Event::Connected { connection },
+            "lost" => Event::Disconnected { connection, error: Error::unavailable(words[1]) },
+            "late" => Event::Disconnected {
+                connection: ConnectionId(connection.0 - 1),
+                error: Error::unavailable("late"),
+            },
+            "undecodable" => {
+                Event::Undecodable { connection, error: Error::new(Code::DataLoss, "garbled") }
+            }
+            "network" => Event::Network { enabled: words[1] == "on" },
+            "close" => Event::Close,
+            "wait" => Event::WaitForWrites { ticket: self.ticket() },
+            "listen" => self.listen(words),
+            "unlisten" => Event::Unlisten { listener: self.listeners[words[1]] },
+            "get" | "transaction-get" | "query" => self.request(words),
+            "set" | "add" | "update" | "delete" | "batch" | "transaction" => self.write(words),
+            _ => self.received(self.message(words)),
+        }
+    }
+
+    fn listen(&mut self, words: &[&str]) -> Event {
+        let listener = ListenerId(self.listeners.len() as u64 + 1);
+        self.listeners.insert(words[1].to_owned(), listener);
+        let target = match DocumentPath::parse(words[2]) {
+            Ok(path) => Target::Documents(vec![path]),
+            Err(_) => Target::Query(query(&words[2..])),
+        };
+        Event::Listen { listener, target, include_metadata: words.contains(&"meta") }
+    }
+
+    fn request(&mut self, words: &[&str]) -> Event {
+        let request = match words[0] {
+            "query" => Request::Query { query: query(&words[1..]) },
+            kind => Request::Get {
+                paths: words[1..].iter().map(|word| path(word)).collect(),
+                overlay: kind == "get",
+            },
+        };
+        Event::Request { ticket: self.ticket(), request, timeout: Duration::from_secs(60) }
+    }
+
+    fn write(&mut self, words: &[&str]) -> Event {
+        let ticket = self.ticket();
+        let mut writes = Vec::new();
+        let mut reads = Vec::new();
+        let plain = |path, op| Write { path, op, transforms: Vec::new(), precondition: None };
+        match words[0] {
+            "delete" => writes.push(plain(path(words[1]), WriteOp::Delete)),
+            "add" => {
+                let field = FieldPath::parse(words[2]).unwrap();
+                let transform = Transform::Increment(value(words[3]));
+                let op = WriteOp::Update { fields: Fields::new(), mask: Vec::new() };
+                let transforms = vec![FieldTransform { field, transform }];
+                writes.push(Write { transforms, ..plain(path(words[1]), op) });
+            }
+            "update" => {
+                let (path, fields) = parse_document(words[1]);
+                let mask = fields.keys().map(|name| FieldPath::parse(name).unwrap()).collect();
+                let precondition = Some(Precondition::Exists(true));
+                let op = WriteOp::Update { fields, mask };
+                writes.push(Write { precondition, ..plain(path, op) });
+            }
+            _ => {
+                for word in &words[1..] {
+                    if let Some(read) = word.strip_prefix("read=") {
+                        let (name, version) = read.split_once('@').unwrap();
+                        reads.push(Read {
+                            path: path(name),
+                            version: Version(version.parse().unwrap()),
+                        });
+                    } else if *word == "server" {
+                        let field = FieldPath::parse("at").unwrap();
+                        let transform = Transform::ServerTimestamp;
+                        let last: &mut Write = writes.last_mut().unwrap();
+                        last.transforms.push(FieldTransform { field, transform });
+                    } else {
+                        let (path, fields) = parse_document(word);
+                        writes.push(plain(path, WriteOp::Set(fields)));
+                    }
+                }
+            }
+        }
+        Event::Commit { ticket, writes, reads, local: words[0] != "transaction" }
+    }
+
+    fn message(&self, words: &[&str]) -> ServerMessage {
+        let number = |index: usize| words[index].parse::<u32>().unwrap();
+        let status = |word: &str| Status { code: code(word), message: "because".to_owned() };
+        match words[0] {
+            "welcome" => match self.welcome(words) {
+                Event::Received { message, .. } => message,
+                _ => unreachable!(),
+            },
+            "go-away" => ServerMessage::GoAway {
+                status: status(words[1]),
+                reconnect_after: words.get(2).map(|word| seconds(word)),
+            },
+            "pong" => ServerMessage::Pong { nonce: 1, server_time: Timestamp::default() },
+            "error" => ServerMessage::Error { status: status(words[1]) },
+            "listening" => ServerMessage::Listening {
+                target: TargetId(number(1)),
+                group: number(2),
+                version: version(words[3]),
+            },
+            "reset" => {
+                ServerMessage::Reset { target: TargetId(number(1)), reason: "too old".to_owned() }
+            }
+            "changes" => ServerMessage::Changes(changes(number(1), &words[2..])),
+            "current" => ServerMessage::Current { version: version(words[1]) },
+            "target-error" => {
+                ServerMessage::TargetError { target: TargetId(number(1)), status: status(words[2]) }
+            }
+            "committed" => ServerMessage::Committed {
+                write_id: WriteId(u64::from(number(1))),
+                version: version(words[2]),
+                results: vec![WriteResult::default()],
+            },
+            "rejected" => ServerMessage::Rejected {
+                write_id: WriteId(u64::from(number(1))),
+                status: status(words[2]),
+            },
+            "result" => {
+                let Changes { version, documents, .. } = changes(0, &words[2..]);
+                ServerMessage::Result(QueryResult {
+                    request: number(1),
+                    version,
+                    documents,
+                    missing: Vec::new(),
+                    more: words.contains(&"more"),
+                })
+            }
+            "request-error" => {
+                ServerMessage::RequestError { request: number(1), status: status(words[2]) }
+            }
+            other => panic!("the scripts have no event {other}"),
+        }
+    }
+
+    fn print(&self, action: &Action, out: &mut String) {
+        let name = |listener: &ListenerId| {
+            let found = self.listeners.iter().find(|(_, id)| *id == listener);
+            found.map_or("?", |(name, _)| name).to_owned()
+        };
+        match action {
+            Action::Connect { connection } => writeln!(out, "connect {}", connection.0),
+            Action::Send(message) => writeln!(out, "send {}", sent(message)),
+            Action::Disconnect => writeln!(out, "disconnect"),
+            Action::State(ConnectionState::Connecting) => writeln!(out, "state connecting"),
+            Action::State(ConnectionState::Online) => writeln!(out, "state online"),
+            Action::State(ConnectionState::Offline { reason }) => {
+                writeln!(out, "state offline: {reason}")
+            }
+            Action::Snapshot { listener, snapshot } => {
+                writeln!(out, "{} {}", name(listener), shown(snapshot))
+            }
+            Action::ListenerFailed { listener, error } => {
+                writeln!(out, "{} failed: {error}", name(listener))
+            }
+            Action::WriteDone { ticket, outcome: Ok(committed) } => {
+                writeln!(out, "write {} committed @{}", ticket.0, committed.version)
+            }
+            Action::WriteDone { ticket, outcome: Err(error) } => {
+                writeln!(out, "write {} failed: {error}", ticket.0)
+            }
+            Action::RequestDone { ticket, outcome: Ok(answer) } => {
+                let documents: Vec<String> = answer.documents.iter().map(row).collect();
+                writeln!(out, "request {} @{} [{}]", ticket.0, answer.version, documents.join(" "))
+            }
+            Action::RequestDone { ticket, outcome: Err(error) } => {
+                writeln!(out, "request {} failed: {error}", ticket.0)
+            }
+            Action::WritesSettled { ticket } => writeln!(out, "settled {}", ticket.0),
+            Action::Stop => writeln!(out, "stop"),
+        }
+        .unwrap();
+    }
+}
+
+fn changes(group: u32, words: &[&str]) -> Changes {
+    let mut changes = Changes { group, version: version(words[0]), ..Changes::default() };
+    for word in &words[1..] {
+        match (word.chars().next(), *word) {
+            (_, "partial") => changes.partial = true,
+            (_, "more") => {}
+            (Some('-'), _) => {
+                changes.removals.push(Removal { path: path(&word[1..]), deleted: true });
+            }
+            (Some('~'), _) => {
+                changes.removals.push(Removal { path: path(&word[1..]), deleted: false });
+            }
+            _ => changes.documents.push(encode_document(&document(word, changes.version))),
+        }
+    }
+    changes
+}
+
+/// A document, created at version 1; its own version may be given after an `@`.
+pub(super) fn document(text: &str, at: Version) -> Document {
+    let (text, at) = match text.split_once('@') {
+        Some((text, own)) => (text, Version(own.parse().unwrap())),
+        None => (text, at),
+    };
+    let (path, fields) = parse_document(text);
+    Document { path, fields, create_version: Version(1), update_version: at }
+}
+
+fn parse_document(text: &str) -> (DocumentPath, Fields) {
+    let (name, fields) = text.split_once(':').unwrap_or((text, ""));
+    let field = |text: &str| {
+        let (name, text) = text.split_once('=').unwrap();
+        (name.to_owned(), value(text))
+    };
+    (path(name), fields.split(',').filter(|text| !text.is_empty()).map(field).collect())
+}
+
+pub(super) fn path(text: &str) -> DocumentPath {
+    DocumentPath::parse(text).unwrap()
+}
+
+fn value(text: &str) -> Value {
+    text.parse().map_or_else(|_| Value::from(text), Value::Integer)
+}
+
+fn version(text: &str) -> Version {
+    Version(text.strip_prefix('@').unwrap().parse().unwrap())
+}
+
+fn seconds(text: &str) -> Duration {
+    Duration::from_secs_f64(text.parse().unwrap())
+}
+
+fn option(words: &[&str], name: &str) -> Option<u32> {
+    let found = words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    found.map(|text| text.parse().unwrap())
+}
+
+fn code(name: &str) -> Code {
+    *Code::ALL.iter().find(|code| code.name() == name).unwrap()
+}
+
+pub(super) fn query(words: &[&str]) -> Query {
+    let mut query = Query::collection(&CollectionPath::parse(words[0]).unwrap());
+    query.limit = option(words, "limit");
+    let field = |name: &str| FieldPath::parse(name).unwrap();
+    if let Some(name) = words.iter().find_map(|word| word.strip_prefix("order=")) {
+        let direction = Direction::Ascending;
+        query.order_by = vec![Order { field: field(name), direction }];
+    }
+    if let Some(min) = option(words, "min") {
+        query.filter = Some(Filter::Field(FieldFilter {
+            field: field("n"),
+            operator: Operator::GreaterThanOrEqual,
+            value: Value::Integer(i64::from(min)),
+        }));
+    }
+    query
+}
+
+fn sent(message: &ClientMessage) -> String {
+    match message {
+        ClientMessage::Hello(hello) => format!("hello acknowledged={}", hello.acknowledged_through),
+        ClientMessage::Listen(listen) => {
+            let what = match &listen.target {
+                Target::Query(query) => query.collection_path().as_str().to_owned(),
+                Target::Documents(paths) => paths[0].as_str().to_owned(),
+            };
+            let resume = listen.resume.map_or_else(String::new, |token| {
+                format!(" resume={}@{}", token.incarnation.0, token.version)
+            });
+            format!("listen {} {what}{resume}", listen.target_id)
+        }
+        ClientMessage::Unlisten { target } => format!("unlisten {target}"),
+        ClientMessage::Commit(commit) => {
+            let paths: Vec<&str> = commit.writes.iter().map(|write| write.path.as_str()).collect();
+            let reads = if commit.reads.is_empty() { "" } else { " with reads" };
+            let through = commit.acknowledged_through;
+            format!("commit {} {}{reads} acknowledged={through}", commit.write_id, paths.join(" "))
+        }
+        ClientMessage::Get { request, paths } => {
+            let paths: Vec<&str> = paths.iter().map(DocumentPath::as_str).collect();
+            format!("get {request} {}", paths.join(" "))
+        }
+        ClientMessage::Query { request, query } => {
+            format!("query {request} {}", query.collection_path().as_str())
+        }
+        ClientMessage::Ping { nonce } => format!("ping {nonce}"),
+        ClientMessage::Acknowledge { through } => format!("acknowledge {through}"),
+    }
+}
+
+/// `[rooms/a:n=1*]`, where the star is a pending write.
+pub(super) fn row(document: &DocumentSnapshot) -> String {
+    let mut text = document.path().as_str().to_owned();
+    match document.fields() {
+        None => text.push_str("(missing)"),
+        Some(fields) => {
+            let field = |(name, value): (&String, &Value)| match value {
+                Value::Integer(number) => format!("{name}={number}"),
+                Value::String(text) => format!("{name}={text}"),
+                Value::Timestamp(time) => format!("{name}=T{}", time.as_micros()),
+                other => format!("{name}={other:?}"),
+            };
+            let fields: Vec<String> = fields.iter().map(field).collect();
+            if !fields.is_empty() {
+                write!(text, ":{}", fields.join(",")).unwrap();
+            }
+        }
+    }
+    if document.metadata().has_pending_writes {
+        text.push('*');
+    }
+    text
+}
+
+fn shown(snapshot: &QuerySnapshot) -> String {
+    let documents: Vec<String> = snapshot.documents().iter().map(row).collect();
+    let change = |change: &crate::snapshot::DocumentChange| {
+        let (old, new) = (change.old_index, change.new_index);
+        let name = row(&change.document);
+        match change.kind {
+            ChangeKind::Added => format!("+{name}@{}", new.unwrap()),
+            ChangeKind::Modified => format!("~{name}@{}-{}", old.unwrap(), new.unwrap()),
+            ChangeKind::Removed => format!("-{name}@{}", old.unwrap()),
+        }
+    };
+    let changes: Vec<String> = snapshot.changes().iter().map(change).collect();
+    let mut text = format!("@{} [{}]", snapshot.version(), documents.join(" "));
+    if snapshot.metadata().from_cache {
+        text.push_str(" cache");
+    }
+    if snapshot.metadata().has_pending_writes {
+        text.push_str(" pending");
+    }
+    write!(text, " {{{}}}", changes.join(" ")).unwrap();
+    text
+}

@@ -1,0 +1,421 @@
+//! The client over a transport in memory: driver, references, listeners and transactions together,
+//! against a few lines of a server.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::channel::mpsc;
+use futures::{SinkExt, StreamExt};
+use serde::{Deserialize, Serialize};
+use tidemark_core::runtime::native::NativeRuntime;
+use tidemark_core::runtime::{Runtime, Task, Transport};
+use tidemark_core::{
+    ChangeKind, Client, Code, ConnectionState, DocumentSnapshot, Error, FieldValue, Value, Version,
+};
+use tidemark_protocol::model::{
+    Document, DocumentPath, Incarnation, Target, TargetId, Timestamp, WriteResult, apply_write,
+    check_precondition,
+};
+use tidemark_protocol::wire::client::{ClientMessage, Commit};
+use tidemark_protocol::wire::codec::{decode_client, encode_document, encode_server};
+use tidemark_protocol::wire::server::{
+    Changes, QueryResult, Removal, ServerMessage, SessionLimits, Status, Welcome,
+};
+
+/// The tokio clock with a network of our own.
+struct MemoryRuntime {
+    native: NativeRuntime,
+    server: Arc<Mutex<Server>>,
+}
+
+impl Runtime for MemoryRuntime {
+    fn elapsed(&self) -> Duration {
+        self.native.elapsed()
+    }
+    fn wall(&self) -> Timestamp {
+        self.native.wall()
+    }
+    fn random(&self) -> u64 {
+        self.native.random()
+    }
+    fn spawn(&self, name: &'static str, task: Task<()>) {
+        self.native.spawn(name, task);
+    }
+    fn sleep(&self, duration: Duration) -> Task<()> {
+        self.native.sleep(duration)
+    }
+    fn connect(&self, url: &str) -> Task<Result<Transport, Error>> {
+        assert_eq!(url, "ws://memory/v1/sync");
+        let (to_client, stream) = mpsc::unbounded();
+        let mut server = self.server.lock().unwrap();
+        server.connections += 1;
+        server.targets.clear();
+        server.to_client = Some(to_client);
+        let server = self.server.clone();
+        let sink = futures::sink::unfold((), move |(), frame: Bytes| {
+            let message = decode_client(&frame, 1 << 20).unwrap();
+            server.lock().unwrap().receive(message);
+            std::future::ready(Ok(()))
+        });
+        let sink = Box::pin(sink.buffer(8));
+        Box::pin(std::future::ready(Ok(Transport { sink, stream: Box::pin(stream) })))
+    }
+}
+
+#[derive(Default)]
+struct Server {
+    documents: BTreeMap<DocumentPath, Document>,
+    version: u64,
+    targets: BTreeMap<TargetId, Target>,
+    to_client: Option<mpsc::UnboundedSender<Result<Bytes, Error>>>,
+    connections: usize,
+    /// How many transactions to abort.
+    abort: usize,
+    /// Whether commits wait for an answer that never comes.
+    mute: bool,
+}
+
+impl Server {
+    fn send(&self, message: &ServerMessage) {
+        if let Some(to_client) = &self.to_client {
+            // The client may have left.
+            let _ = to_client.unbounded_send(Ok(encode_server(message)));
+        }
+    }
+
+    fn drop_connection(&mut self) {
+        if let Some(to_client) = self.to_client.take() {
+            let _ = to_client.unbounded_send(Err(Error::new(Code::Unavailable, "dropped")));
+        }
+    }
+
+    fn receive(&mut self, message: ClientMessage) {
+        let version = Version(self.version);
+        match message {
+            ClientMessage::Hello(_) => self.send(&ServerMessage::Welcome(Welcome {
+                protocol_version: 1,
+                server_time: Timestamp::default(),
+                session: String::new(),
+                incarnation: Incarnation(1),
+                limits: SessionLimits { frame_bytes: 1 << 20, targets: 10, commits_in_flight: 4 },
+                heartbeat: Duration::from_secs(15),
+            })),
+            ClientMessage::Listen(listen) => {
+                let (target, group) = (listen.target_id, listen.target_id.0);
+                let documents = self.select(&listen.target);
+                self.targets.insert(target, listen.target);
+                self.send(&ServerMessage::Listening { target, group, version });
+                let changes = Changes { group, version, documents, ..Changes::default() };
+                self.send(&ServerMessage::Changes(changes));
+            }
+            ClientMessage::Unlisten { target } => {
+                self.targets.remove(&target);
+            }
+            ClientMessage::Commit(commit) if !self.mute => self.commit(&commit),
+            ClientMessage::Get { request, paths } => {
+                let found = paths.iter().filter_map(|path| self.documents.get(path));
+                let documents = found.map(encode_document).collect();
+                let result = QueryResult { request, version, documents, ..QueryResult::default() };
+                self.send(&ServerMessage::Result(result));
+            }
+            ClientMessage::Query { request, query } => {
+                let documents = self.select(&Target::Query(query));
+                let result = QueryResult { request, version, documents, ..QueryResult::default() };
+                self.send(&ServerMessage::Result(result));
+            }
+            ClientMessage::Commit(_)
+            | ClientMessage::Ping { .. }
+            | ClientMessage::Acknowledge { .. } => {}
+        }
+    }
+
+    fn select(&self, target: &Target) -> Vec<Bytes> {
+        let matches = |document: &&Document| match target {
+            Target::Query(query) => query.matches(document),
+            Target::Documents(paths) => paths.contains(&document.path),
+        };
+        self.documents.values().filter(matches).map(encode_document).collect()
+    }
+
+    fn commit(&mut self, commit: &Commit) {
+        let write_id = commit.write_id;
+        let refused = if commit.reads.is_empty() || self.abort == 0 {
+            let conflict = |write| check_precondition(self.documents.get(path(write)), write).err();
+            commit.writes.iter().find_map(conflict)
+        } else {
+            self.abort -= 1;
+            Some(tidemark_protocol::model::ModelError::new(Code::Aborted, "again"))
+        };
+        if let Some(error) = refused {
+            let status = Status { code: error.code, message: error.message };
+            return self.send(&ServerMessage::Rejected { write_id, status });
+        }
+        self.version += 1;
+        let version = Version(self.version);
+        for write in &commit.writes {
+            match apply_write(self.documents.get(&write.path), write, version).unwrap().document {
+                Some(document) => self.documents.insert(write.path.clone(), document),
+                None => self.documents.remove(&write.path),
+            };
+        }
+        let results = vec![WriteResult::default(); commit.writes.len()];
+        self.send(&ServerMessage::Committed { write_id, version, results });
+        for (target, what) in &self.targets {
+            let (group, documents) = (target.0, self.select(what));
+            let gone =
+                commit.writes.iter().filter(|write| !self.documents.contains_key(path(write)));
+            let removals =
+                gone.map(|write| Removal { path: write.path.clone(), deleted: true }).collect();
+            let changes = Changes { group, version, documents, removals, partial: true };
+            self.send(&ServerMessage::Changes(changes));
+        }
+        self.send(&ServerMessage::Current { version });
+    }
+}
+
+fn path(write: &tidemark_core::Write) -> &DocumentPath {
+    &write.path
+}
+
+fn start() -> (Client, Arc<Mutex<Server>>) {
+    let server = Arc::new(Mutex::new(Server::default()));
+    let native = NativeRuntime::current().unwrap();
+    let runtime = Arc::new(MemoryRuntime { native, server: server.clone() });
+    (Client::builder("ws://memory").runtime(runtime).build().unwrap(), server)
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Message {
+    text: String,
+    seq: i64,
+}
+
+fn message(seq: i64) -> Message {
+    Message { text: format!("number {seq}"), seq }
+}
+
+#[tokio::test]
+async fn writes_reads_and_listens() {
+    let (client, _server) = start();
+    let room = client.collection("rooms").unwrap();
+    let mut listener = room.order_by("seq", tidemark_core::Direction::Ascending).listen();
+    assert!(listener.next().await.unwrap().unwrap().is_empty());
+
+    let doc = room.doc("a").unwrap();
+    let write = doc.set(&message(1));
+    let shown = listener.next().await.unwrap().unwrap();
+    assert!(shown.metadata().has_pending_writes, "it shows before the server has it");
+    assert_eq!(shown.documents()[0].data::<Message>().unwrap(), message(1));
+    let committed = write.await.unwrap();
+    assert_eq!(committed.results.len(), 1);
+
+    doc.update([("seq", FieldValue::increment(4)), ("more.x", FieldValue::from(true))])
+        .await
+        .unwrap();
+    let seen = doc.get().await.unwrap();
+    assert_eq!(seen.get("seq"), Some(&Value::Integer(5)));
+    assert_eq!(seen.get("more.x"), Some(&Value::Boolean(true)));
+    let added = room.add(&message(2));
+    let new = added.doc.clone();
+    assert_eq!(new.id().len(), 20);
+    added.await.unwrap();
+    assert_eq!(room.get().await.unwrap().len(), 2);
+    let both = client.get_all(&[new.clone(), doc.clone(), new.clone()]).await.unwrap();
+    assert_eq!(
+        both.iter().map(DocumentSnapshot::id).collect::<Vec<_>>(),
+        [new.id(), "a", new.id()]
+    );
+
+    let error = room.doc("missing").unwrap().update([("x", 1)]).await.unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    let error = doc.create(&message(1)).await.unwrap_err();
+    assert_eq!(error.code(), Code::AlreadyExists);
+
+    let mut batch = client.batch();
+    batch.delete(&new);
+    batch.set_merge(&doc, &serde_json::json!({"more": {"y": 2}})).unwrap();
+    batch.commit().await.unwrap();
+    let fields = doc.get().await.unwrap().fields().unwrap().clone();
+    assert_eq!(fields["more"], Value::from([("x", Value::from(true)), ("y", Value::from(2))]));
+}
+
+#[tokio::test]
+async fn what_an_app_states_wrongly_is_told_at_once() {
+    let (client, _server) = start();
+    assert_eq!(client.collection("a/b").unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(client.doc("a").unwrap_err().code(), Code::InvalidArgument);
+    let doc = client.doc("a/b").unwrap();
+    assert_eq!(doc.set(&3).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(doc.update([("a..b", 1)]).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(doc.update([("a", 1), ("a", 2)]).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(client.batch().commit().await.unwrap_err().code(), Code::InvalidArgument);
+    let wrong = client.collection("a").unwrap().query().start_at([1, 2, 3]);
+    assert_eq!(wrong.get().await.unwrap_err().code(), Code::InvalidArgument);
+    let mut listener = wrong.listen();
+    assert_eq!(listener.next().await.unwrap().unwrap_err().code(), Code::InvalidArgument);
+    assert!(listener.next().await.is_none(), "an error is the last item");
+}
+
+#[tokio::test]
+async fn a_document_listener_tells_existence() {
+    let (client, _server) = start();
+    let doc = client.doc("rooms/a").unwrap();
+    let mut listener = doc.listen();
+    assert!(!listener.next().await.unwrap().unwrap().exists());
+    doc.set(&message(1)).await.unwrap();
+    assert!(listener.next().await.unwrap().unwrap().exists());
+    drop(doc.delete());
+    assert!(!listener.next().await.unwrap().unwrap().exists());
+}
+
+#[tokio::test]
+async fn transactions_are_repeated_until_they_fit() {
+    let (client, server) = start();
+    let doc = client.doc("rooms/a").unwrap();
+    doc.set(&message(1)).await.unwrap();
+    server.lock().unwrap().abort = 2;
+    let runs = Arc::new(Mutex::new(0));
+    let outcome = client
+        .transaction(|tx| {
+            let (doc, runs) = (doc.clone(), runs.clone());
+            async move {
+                *runs.lock().unwrap() += 1;
+                let seen: Message = tx.get(&doc).await?.data()?;
+                tx.set(&doc, &message(seen.seq + 1))?;
+                assert_eq!(tx.get(&doc).await.unwrap_err().code(), Code::InvalidArgument);
+                Ok(seen.seq)
+            }
+        })
+        .await;
+    assert_eq!((outcome, *runs.lock().unwrap()), (Ok(1), 3));
+    assert_eq!(doc.get().await.unwrap().data::<Message>().unwrap().seq, 2);
+    server.lock().unwrap().abort = 9;
+    let outcome = client
+        .transaction(|tx| {
+            let doc = doc.clone();
+            async move {
+                tx.get(&doc).await?;
+                tx.set(&doc, &message(9))
+            }
+        })
+        .await;
+    assert_eq!(outcome.unwrap_err().code(), Code::Aborted);
+    assert_eq!(server.lock().unwrap().abort, 4, "five attempts");
+}
+
+#[tokio::test]
+async fn a_dropped_connection_is_made_again() {
+    let (client, server) = start();
+    let mut states = client.connection();
+    while states.next().await != Some(ConnectionState::Online) {}
+    let room = client.collection("rooms").unwrap();
+    let mut listener = room.listen();
+    assert!(listener.next().await.unwrap().unwrap().is_empty());
+    server.lock().unwrap().mute = true;
+    let write = room.doc("a").unwrap().set(&message(1));
+    assert_eq!(listener.next().await.unwrap().unwrap().len(), 1);
+    server.lock().unwrap().mute = false;
+    server.lock().unwrap().drop_connection();
+    write.await.unwrap();
+    client.wait_for_pending_writes().await.unwrap();
+    assert_eq!(server.lock().unwrap().connections, 2);
+    room.doc("b").unwrap().set(&message(2)).await.unwrap();
+    assert_eq!(listener.next().await.unwrap().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_slow_reader_misses_moments_but_no_changes() {
+    let (client, _server) = start();
+    let room = client.collection("rooms").unwrap();
+    let mut listener = room.order_by("seq", tidemark_core::Direction::Descending).listen();
+    listener.next().await.unwrap().unwrap();
+    for seq in 0..200 {
+        room.doc(&format!("{}", seq % 40)).unwrap().set(&message(seq)).await.unwrap();
+    }
+    room.doc("7").unwrap().delete().await.unwrap();
+    let mut copy: Vec<String> = Vec::new();
+    let mut snapshots = 0;
+    while copy.len() < 39 {
+        let snapshot = listener.next().await.unwrap().unwrap();
+        snapshots += 1;
+        for change in snapshot.changes() {
+            if let Some(index) = change.old_index {
+                assert_eq!(copy.remove(index), change.document.id());
+            }
+            if change.kind != ChangeKind::Removed {
+                copy.insert(change.new_index.unwrap(), change.document.id().to_owned());
+            }
+        }
+        let ids: Vec<_> = snapshot.documents().iter().map(DocumentSnapshot::id).collect();
+        assert_eq!(copy, ids);
+    }
+    assert_eq!(copy[0], "39");
+    assert!(!copy.contains(&"7".to_owned()));
+    assert!(snapshots <= 20, "{snapshots} snapshots waited");
+}
+
+#[tokio::test]
+async fn without_a_network_things_wait_or_say_so() {
+    let (client, server) = start();
+    client.disable_network();
+    let doc = client.doc("rooms/a").unwrap();
+    let mut write = doc.set(&message(1));
+    assert_eq!(doc.get().await.unwrap_err().code(), Code::Unavailable);
+    let snapshot = doc.listen().next().await.unwrap().unwrap();
+    assert!(snapshot.exists() && snapshot.metadata().from_cache);
+    assert!(futures::poll!(&mut write).is_pending());
+    client.enable_network();
+    write.await.unwrap();
+    assert_eq!(server.lock().unwrap().documents.len(), 1);
+}
+
+#[tokio::test]
+async fn close_ends_everything() {
+    let (client, server) = start();
+    let doc = client.doc("rooms/a").unwrap();
+    let mut listener = doc.listen();
+    listener.next().await.unwrap().unwrap();
+    let first = doc.set(&message(1));
+    client.close().await;
+    first.await.unwrap();
+    client.close().await;
+    assert_eq!(doc.set(&message(2)).await.unwrap_err().code(), Code::Cancelled);
+    assert_eq!(doc.get().await.unwrap_err().code(), Code::Cancelled);
+    assert_eq!(client.wait_for_pending_writes().await.unwrap_err().code(), Code::Cancelled);
+    listener.next().await.unwrap().unwrap();
+    assert!(listener.next().await.is_none());
+    assert_eq!(server.lock().unwrap().documents.len(), 1);
+}
+
+#[tokio::test]
+async fn dropping_every_handle_disconnects() {
+    let (client, server) = start();
+    client.doc("rooms/a").unwrap().set(&message(1)).await.unwrap();
+    let to_client = server.lock().unwrap().to_client.clone().unwrap();
+    drop(client);
+    // The client's half of the connection goes with its driver.
+    let closed = futures::future::poll_fn(|context| {
+        context.waker().wake_by_ref();
+        if to_client.is_closed() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    });
+    tokio::time::timeout(Duration::from_secs(10), async {
+        futures::pin_mut!(closed);
+        while futures::poll!(&mut closed).is_pending() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn nobody_to_talk_to_is_no_error() {
+    // Nothing listens there: port 9 is discard, closed on any machine that runs tests.
+    let client = Client::builder("ws://127.0.0.1:9").build().unwrap();
+    let write = client.doc("rooms/a").unwrap().set(&message(1));
+    client.close().await;
+    assert_eq!(write.await.unwrap_err().code(), Code::Cancelled);
+}
