@@ -182,7 +182,7 @@ impl RawClient {
         loop {
             match self.next().await {
                 ServerMessage::Reset { target, .. } if target == TargetId(id) => {
-                    attached.reset = true
+                    attached.reset = true;
                 }
                 ServerMessage::Changes(changes) => {
                     let (partial, version) = (changes.partial, changes.version);

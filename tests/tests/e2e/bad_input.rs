@@ -25,7 +25,7 @@ async fn a_frame_of_nonsense_gets_an_error_and_the_connection_goes_on() {
     client.send_bytes(Bytes::from_static(b"\xff\xff\xff nonsense")).await;
     match client.next().await {
         ServerMessage::Error { status } => {
-            assert_eq!(status.code, Code::InvalidArgument, "{status}")
+            assert_eq!(status.code, Code::InvalidArgument, "{status}");
         }
         other => panic!("{other:?}"),
     }
@@ -96,7 +96,7 @@ async fn an_unknown_version_or_project_is_refused_for_good() {
         client.send(&ClientMessage::Hello(hello.clone())).await;
         match client.next().await {
             ServerMessage::GoAway { reconnect_after, .. } => {
-                assert_eq!(reconnect_after, None, "{hello:?}")
+                assert_eq!(reconnect_after, None, "{hello:?}");
             }
             other => panic!("{other:?} to {hello:?}"),
         }

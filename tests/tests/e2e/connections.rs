@@ -119,7 +119,7 @@ async fn a_dead_peer_is_noticed_by_its_silence() {
     })
     .await;
     server.net.heal("alice");
-    until(&mut listener, "the document", |snapshot| snapshot.exists()).await;
+    until(&mut listener, "the document", tidemark_core::DocumentSnapshot::exists).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,7 +137,7 @@ async fn idle_connections_live_on_heartbeats() {
     .await;
     assert_eq!(server.net.connections("alice"), 1);
     server.client("bob").doc("c/d").unwrap().set(&json!({})).await.unwrap();
-    until(&mut listener, "the document", |snapshot| snapshot.exists()).await;
+    until(&mut listener, "the document", tidemark_core::DocumentSnapshot::exists).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

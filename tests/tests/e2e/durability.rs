@@ -212,7 +212,7 @@ async fn a_stopping_server_answers_what_it_took_and_says_goodbye() {
         loop {
             match client.hear().await {
                 Heard::Message(ServerMessage::GoAway { reconnect_after, .. }) => {
-                    goodbye = reconnect_after
+                    goodbye = reconnect_after;
                 }
                 Heard::Message(_) => {}
                 Heard::Closed(_) => return goodbye,

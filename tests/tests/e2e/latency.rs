@@ -94,7 +94,7 @@ async fn pending_changes_stack_on_what_others_write() {
     let (own, others) = (alice.doc("c/d").unwrap(), bob.doc("c/d").unwrap());
     own.set(&json!({"n": 0, "text": "old"})).await.unwrap();
     let mut listener = own.listen();
-    until(&mut listener, "the document", |snapshot| snapshot.exists()).await;
+    until(&mut listener, "the document", tidemark_core::DocumentSnapshot::exists).await;
 
     server.net.partition("alice");
     let added = own.update([("n", FieldValue::increment(5))]);
@@ -118,7 +118,7 @@ async fn the_writers_own_listener_never_flickers() {
     let doc = alice.doc("c/counter").unwrap();
     doc.set(&json!({"n": 0})).await.unwrap();
     let mut listener = doc.listen_with(ListenOptions { include_metadata_changes: true });
-    until(&mut listener, "the document", |snapshot| snapshot.exists()).await;
+    until(&mut listener, "the document", tidemark_core::DocumentSnapshot::exists).await;
     let writes: Vec<_> = (0..50).map(|_| doc.update([("n", FieldValue::increment(1))])).collect();
     let mut last = 0;
     until(&mut listener, "all increments", |snapshot| {

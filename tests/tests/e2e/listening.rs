@@ -16,7 +16,8 @@ async fn a_missing_document_is_told_and_then_followed() {
     assert!(!first.exists() && !first.metadata().from_cache);
     let doc = alice.doc("rooms/a").unwrap();
     let created = doc.set(&json!({"n": 1})).await.unwrap();
-    let seen = until(&mut listener, "the new document", |snapshot| snapshot.exists()).await;
+    let seen =
+        until(&mut listener, "the new document", tidemark_core::DocumentSnapshot::exists).await;
     assert_eq!(seen.update_version(), created.version);
     doc.delete().await.unwrap();
     until(&mut listener, "the deletion", |snapshot| !snapshot.exists()).await;
@@ -87,7 +88,7 @@ async fn the_same_query_by_many_clients_shows_all_the_same() {
         last = Some(doc.set(&json!({"n": n})).await.unwrap().version);
     }
     let newest = |snapshot: &tidemark_core::QuerySnapshot| {
-        snapshot.documents().iter().map(|document| document.update_version()).max()
+        snapshot.documents().iter().map(tidemark_core::DocumentSnapshot::update_version).max()
     };
     for listener in &mut listeners {
         let snapshot = until(listener, "the last write", |snapshot| newest(snapshot) == last).await;

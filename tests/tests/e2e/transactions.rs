@@ -211,7 +211,7 @@ async fn two_listeners_show_consistent_sums_while_money_moves() {
 }
 
 fn account(number: usize) -> String {
-    format!("{}/{number}", if number % 2 == 0 { "even" } else { "odd" })
+    format!("{}/{number}", if number.is_multiple_of(2) { "even" } else { "odd" })
 }
 
 /// Whether the money was moved: it may be short, or others too busy.
