@@ -296,6 +296,7 @@ impl Driver {
         for action in self.engine.handle(event, now) {
             self.act(action);
         }
+        self.engine.settle();
     }
 
     fn act(&mut self, action: Action) {

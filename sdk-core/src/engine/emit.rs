@@ -170,15 +170,16 @@ impl Engine {
                     for id in targets.as_slice() {
                         memberships.entry(*id).or_default().push((document.path.clone(), true));
                     }
-                    self.documents.put(document.clone(), &targets);
-                    batch.documents.push((document.path.clone(), Some(document)));
+                    if self.documents.put(document.clone(), &targets) {
+                        batch.documents.push((document.path.clone(), Some(document)));
+                    }
                 }
                 Staged::Removal { targets, path, deleted } => {
-                    self.documents.remove(&path, &targets, deleted, version);
+                    let gone = self.documents.remove(&path, &targets, deleted, version);
                     for id in targets.as_slice() {
                         memberships.entry(*id).or_default().push((path.clone(), false));
                     }
-                    if deleted {
+                    if gone {
                         batch.documents.push((path, None));
                     }
                 }
@@ -233,8 +234,7 @@ impl Engine {
             let Some(listened) = self.targets.by_id.get(&id) else { continue };
             batch.targets.push(TargetChange::Members { key: listened.key.clone(), documents });
         }
-        // If it is not stored, neither is the token: the next run resumes from before.
-        let _ = self.store(batch);
+        self.deferred.push(batch);
     }
 
     /// Carries what has changed in the documents into the views, and out to listeners. Those in
@@ -258,7 +258,7 @@ impl Engine {
     }
 
     fn collect_edits(&self, before: &Before, edits: &mut BTreeMap<TargetId, Vec<Edit>>) {
-        let after = self.documents.seen(&before.path);
+        let after = self.documents.seen_after(before);
         let mut consider = |id: TargetId, view: &View| {
             let was = view.visible(id, &before.state);
             let is = view.visible(id, &after);
@@ -370,6 +370,7 @@ impl Engine {
     fn begin(&mut self, key: Bytes, target: Target) -> TargetId {
         let id = self.targets.new_id();
         self.released.take(&key);
+        self.settle();
         let token = self.cache.target(&key).unwrap_or_default();
         let cached = match token {
             Some(_) => self.cache.target_documents(&key).unwrap_or_default(),

@@ -36,6 +36,7 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Before {
     pub(crate) path: DocumentPath,
+    slot: Slot,
     pub(crate) state: Seen,
 }
 
@@ -47,10 +48,16 @@ pub(crate) struct Seen {
     pub(crate) targets: TargetSet,
 }
 
+/// A place in [`Documents::entries`]; so that a change looks a document up once.
+type Slot = usize;
+
 /// All documents of targets and of pending writes.
 #[derive(Default)]
 pub(crate) struct Documents {
-    entries: HashMap<DocumentPath, Entry>,
+    slots: HashMap<DocumentPath, Slot>,
+    entries: Vec<Entry>,
+    /// Slots of documents that are forgotten.
+    free: Vec<Slot>,
     /// Those with pending writes.
     pending: BTreeSet<DocumentPath>,
     /// Counts changes, to tell what the present one has touched.
@@ -60,61 +67,75 @@ pub(crate) struct Documents {
 
 impl Documents {
     pub(crate) fn reserve(&mut self, additional: usize) {
+        self.slots.reserve(additional);
         self.entries.reserve(additional);
         self.touched.reserve(additional);
     }
 
+    fn entry(&self, path: &DocumentPath) -> Option<&Entry> {
+        self.slots.get(path).map(|slot| &self.entries[*slot])
+    }
+
     /// The entry, remembered as it is before the change.
     fn touch(&mut self, path: &DocumentPath) -> &mut Entry {
-        if !self.entries.contains_key(path) {
-            self.entries.insert(path.clone(), Entry::default());
-        }
-        let entry = self.entries.get_mut(path).expect("it was just made sure of");
+        let (entries, free) = (&mut self.entries, &mut self.free);
+        let slot = *self.slots.entry(path.clone()).or_insert_with(|| {
+            free.pop().unwrap_or_else(|| {
+                entries.push(Entry::default());
+                entries.len() - 1
+            })
+        });
+        let entry = &mut self.entries[slot];
         if entry.touched != self.change + 1 {
             entry.touched = self.change + 1;
-            self.touched.push(Before { path: path.clone(), state: entry.seen() });
+            self.touched.push(Before { path: path.clone(), slot, state: entry.seen() });
         }
         entry
     }
 
-    /// The server says that the document is this, and in these targets.
-    pub(crate) fn put(&mut self, document: Arc<Document>, targets: &TargetSet) {
+    /// The server says that the document is this, and in these targets. Whether that is news.
+    pub(crate) fn put(&mut self, document: Arc<Document>, targets: &TargetSet) -> bool {
         let entry = self.touch(&document.path);
         for target in targets.as_slice() {
             entry.targets.insert(*target);
         }
         // What is newer came through another target.
-        if document.update_version >= entry.known {
+        let news = document.update_version >= entry.known;
+        if news {
             entry.known = document.update_version;
             entry.remote = Some(document);
         }
+        news
     }
 
-    /// The server says that the document left these targets; `deleted`: and everything.
+    /// The server says that the document left these targets; `deleted`: and everything. Whether it was
+    /// there and is gone now.
     pub(crate) fn remove(
         &mut self,
         path: &DocumentPath,
         targets: &TargetSet,
         deleted: bool,
         version: Version,
-    ) {
-        if !self.entries.contains_key(path) {
-            return;
+    ) -> bool {
+        if !self.slots.contains_key(path) {
+            return false;
         }
         let entry = self.touch(path);
         for target in targets.as_slice() {
             entry.targets.remove(*target);
         }
-        if deleted && version >= entry.known {
+        let gone = deleted && version >= entry.known;
+        if gone {
             entry.known = version;
             entry.remote = None;
         }
+        gone
     }
 
     /// Takes these documents out of a target.
     pub(crate) fn clear_paths(&mut self, target: TargetId, paths: &[DocumentPath]) {
         for path in paths {
-            if self.entries.get(path).is_some_and(|entry| entry.targets.contains(target)) {
+            if self.entry(path).is_some_and(|entry| entry.targets.contains(target)) {
                 self.touch(path).targets.remove(target);
             }
         }
@@ -123,9 +144,9 @@ impl Documents {
     /// Takes all documents out of a target.
     pub(crate) fn clear(&mut self, target: TargetId) {
         let paths: Vec<DocumentPath> = self
-            .entries
+            .slots
             .iter()
-            .filter(|(_, entry)| entry.targets.contains(target))
+            .filter(|(_, slot)| self.entries[**slot].targets.contains(target))
             .map(|(path, _)| path.clone())
             .collect();
         for path in &paths {
@@ -135,7 +156,7 @@ impl Documents {
 
     /// Versions of another life of the database are not comparable: whatever comes is newer.
     pub(crate) fn forget_versions(&mut self) {
-        for entry in self.entries.values_mut() {
+        for entry in &mut self.entries {
             entry.known = Version::NONE;
         }
     }
@@ -169,19 +190,24 @@ impl Documents {
     /// The batch is committed: documents that contain it already are to be looked at again.
     pub(crate) fn reconsider(&mut self, writes: &[Write], version: Version) {
         for write in writes {
-            if self.entries.get(&write.path).is_some_and(|entry| entry.known >= version) {
+            if self.entry(&write.path).is_some_and(|entry| entry.known >= version) {
                 self.touch(&write.path);
             }
         }
     }
 
     pub(crate) fn has_pending(&self, path: &DocumentPath) -> bool {
-        self.entries.get(path).is_some_and(|entry| entry.overlaid)
+        self.entry(path).is_some_and(|entry| entry.overlaid)
     }
 
     /// What a view sees of the document.
     pub(crate) fn seen(&self, path: &DocumentPath) -> Seen {
-        self.entries.get(path).map(Entry::seen).unwrap_or_default()
+        self.entry(path).map(Entry::seen).unwrap_or_default()
+    }
+
+    /// What views see now of a document that the change has touched.
+    pub(crate) fn seen_after(&self, before: &Before) -> Seen {
+        self.entries[before.slot].seen()
     }
 
     /// The paths with pending writes.
@@ -198,7 +224,7 @@ impl Documents {
         at: Version,
         outbox: &Outbox,
     ) -> (Option<Arc<Document>>, bool) {
-        match self.entries.get(path) {
+        match self.entry(path) {
             Some(entry) => fold(base, at, &entry.pending, outbox),
             None => (base, false),
         }
@@ -210,16 +236,14 @@ impl Documents {
         self.change += 1;
         let touched = std::mem::take(&mut self.touched);
         for before in touched.iter().filter(|_| watched) {
-            if let Some(entry) = self.entries.get_mut(&before.path) {
-                entry.fold(outbox);
-            }
+            self.entries[before.slot].fold(outbox);
         }
         touched
     }
 
     /// Computes what all documents with pending writes are now: someone begins to watch.
     pub(crate) fn refold(&mut self, outbox: &Outbox) {
-        for entry in self.entries.values_mut() {
+        for entry in &mut self.entries {
             entry.fold(outbox);
         }
     }
@@ -227,11 +251,11 @@ impl Documents {
     /// Forgets those of these documents that are in no target and have no pending writes.
     pub(crate) fn forget_unneeded(&mut self, touched: &[Before]) {
         for before in touched {
-            if let Some(entry) = self.entries.get(&before.path)
-                && entry.targets.is_empty()
-                && entry.pending.is_empty()
-            {
-                self.entries.remove(&before.path);
+            let entry = &mut self.entries[before.slot];
+            if entry.targets.is_empty() && entry.pending.is_empty() {
+                *entry = Entry::default();
+                self.slots.remove(&before.path);
+                self.free.push(before.slot);
             }
         }
     }

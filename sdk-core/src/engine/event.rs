@@ -1,0 +1,234 @@
+//! The engine's language: what happens to it, and what it wants done. Types only.
+
+use std::time::Duration;
+
+use tidemark_protocol::model::{
+    ClientId, DocumentPath, Query, Read, Target, Timestamp, Version, Write,
+};
+use tidemark_protocol::wire::client::ClientMessage;
+use tidemark_protocol::wire::server::ServerMessage;
+
+use crate::error::Error;
+use crate::snapshot::{
+    ChangeKind, DocumentChange, DocumentSnapshot, QuerySnapshot, SnapshotMetadata,
+};
+use crate::subscription::ConnectionState;
+use crate::write::Committed;
+
+/// The time and the randomness of an event.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment {
+    /// Time since some fixed moment; never goes back.
+    pub elapsed: Duration,
+    /// The time of day.
+    pub wall: Timestamp,
+    /// Random bits, for jitter.
+    pub random: u64,
+}
+
+/// Names a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(pub u64);
+
+/// Names something that waits for an answer; chosen by the driver, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Names an attempt to connect, so that what comes late from a former one is not mistaken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Who this client is to the server.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The project.
+    pub project: String,
+    /// The database of the project.
+    pub database: String,
+    /// The user's identity.
+    pub token: String,
+    /// For the server's logs.
+    pub agent: String,
+    /// Names the outbox, unless the cache holds one with another name.
+    pub client_id: ClientId,
+}
+
+/// What wants one answer.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Documents by their paths, without duplicates.
+    Get {
+        /// Which.
+        paths: Vec<DocumentPath>,
+        /// Whether this client's pending writes are laid over them.
+        overlay: bool,
+    },
+    /// The result of a query, with this client's pending writes on top.
+    Query {
+        /// Which.
+        query: Query,
+    },
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The consistent point it shows.
+    pub version: Version,
+    /// In the order of the paths or of the query.
+    pub documents: Vec<DocumentSnapshot>,
+}
+
+impl Answer {
+    pub(crate) fn into_snapshot(self) -> QuerySnapshot {
+        let has_pending_writes =
+            self.documents.iter().any(|document| document.metadata.has_pending_writes);
+        QuerySnapshot {
+            changes: all_added(&self.documents),
+            documents: std::sync::Arc::new(self.documents),
+            metadata: SnapshotMetadata { from_cache: false, has_pending_writes },
+            version: self.version,
+        }
+    }
+}
+
+pub(crate) fn all_added(documents: &[DocumentSnapshot]) -> Vec<DocumentChange> {
+    let added = |(index, document): (usize, &DocumentSnapshot)| DocumentChange {
+        kind: ChangeKind::Added,
+        document: document.clone(),
+        old_index: None,
+        new_index: Some(index),
+    };
+    documents.iter().enumerate().map(added).collect()
+}
+
+/// What happens to the engine.
+#[derive(Debug)]
+pub enum Event {
+    /// Time has passed; also the first event.
+    Tick,
+    /// The transport is open.
+    Connected {
+        /// Which attempt.
+        connection: ConnectionId,
+    },
+    /// The transport could not be opened, or closed.
+    Disconnected {
+        /// Which attempt.
+        connection: ConnectionId,
+        /// Why.
+        error: Error,
+    },
+    /// A frame came.
+    Received {
+        /// On which connection.
+        connection: ConnectionId,
+        /// What it says.
+        message: ServerMessage,
+    },
+    /// A frame came that could not be understood. What it said is lost, so the connection is of no
+    /// more use: the next one resumes from what was understood.
+    Undecodable {
+        /// On which connection.
+        connection: ConnectionId,
+        /// What is wrong with it.
+        error: Error,
+    },
+    /// The app writes.
+    Commit {
+        /// Who waits for the outcome.
+        ticket: Ticket,
+        /// What; validated.
+        writes: Vec<Write>,
+        /// Of a transaction.
+        reads: Vec<Read>,
+        /// Whether it takes effect locally at once; transactions do not.
+        local: bool,
+    },
+    /// The app listens.
+    Listen {
+        /// Who.
+        listener: ListenerId,
+        /// To what; validated.
+        target: Target,
+        /// Whether changes of metadata alone are told.
+        include_metadata: bool,
+    },
+    /// A listener is gone.
+    Unlisten {
+        /// Which.
+        listener: ListenerId,
+    },
+    /// The app asks.
+    Request {
+        /// Who waits for the answer.
+        ticket: Ticket,
+        /// For what; validated.
+        request: Request,
+        /// How long it may take.
+        timeout: Duration,
+    },
+    /// The app waits for all writes made so far to be answered.
+    WaitForWrites {
+        /// Who.
+        ticket: Ticket,
+    },
+    /// The app wants the network, or wants it no more.
+    Network {
+        /// Which of the two.
+        enabled: bool,
+    },
+    /// The app closes the client.
+    Close,
+}
+
+/// What the driver is to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Open the transport.
+    Connect {
+        /// The name of this attempt.
+        connection: ConnectionId,
+    },
+    /// Send a frame.
+    Send(ClientMessage),
+    /// Drop the transport.
+    Disconnect,
+    /// The connection's state has changed.
+    State(ConnectionState),
+    /// A listener sees this.
+    Snapshot {
+        /// Who.
+        listener: ListenerId,
+        /// What.
+        snapshot: QuerySnapshot,
+    },
+    /// A listener has ended.
+    ListenerFailed {
+        /// Who.
+        listener: ListenerId,
+        /// Why.
+        error: Error,
+    },
+    /// The server's word on a commit.
+    WriteDone {
+        /// Who waits for it.
+        ticket: Ticket,
+        /// The word.
+        outcome: Result<Committed, Error>,
+    },
+    /// The answer to a request.
+    RequestDone {
+        /// Who waits for it.
+        ticket: Ticket,
+        /// The answer.
+        outcome: Result<Answer, Error>,
+    },
+    /// The writes waited for are answered.
+    WritesSettled {
+        /// Who waits for it.
+        ticket: Ticket,
+    },
+    /// The client is closed: nothing more will happen.
+    Stop,
+}
