@@ -9,11 +9,11 @@ use bytes::Bytes;
 use prost::Message;
 use tidemark_protocol::model::{DocumentPath, Matcher, TargetId, Version};
 use tidemark_protocol::wire::codec;
-use tidemark_protocol::wire::server::ServerMessage;
+use tidemark_protocol::wire::server::{Changes, Removal, ServerMessage};
 use tokio::sync::mpsc;
 
 use super::commit::Stored;
-use super::delta::{DocumentChange, GroupId, encode_changes};
+use super::delta::{DocumentChange, GroupId};
 use super::error::EngineError;
 use super::records::{LogRecord, MetaRecord};
 use super::shared::Shared;
@@ -330,48 +330,49 @@ fn update_version(change: &DocumentChange) -> Version {
 struct Frames<'a> {
     attach: &'a Attach,
     job: &'a Job,
-    changes: Vec<(DocumentPath, DocumentChange)>,
+    message: Changes,
     bytes: usize,
     documents: u64,
-    /// Stands for the path of documents, which carry theirs.
-    any_path: Option<DocumentPath>,
 }
 
 impl<'a> Frames<'a> {
     fn new(attach: &'a Attach, job: &'a Job) -> Frames<'a> {
-        Frames { attach, job, changes: vec![], bytes: 0, documents: 0, any_path: None }
+        let message = Frames::empty(attach, job);
+        Frames { attach, job, message, bytes: 0, documents: 0 }
+    }
+
+    fn empty(attach: &Attach, job: &Job) -> Changes {
+        let (group, version) = (job.group.0, attach.version);
+        Changes { group, version, partial: true, ..Changes::default() }
     }
 
     async fn push_document(&mut self, bytes: Bytes) -> Result<(), Stop> {
+        self.bytes += bytes.len();
         self.documents += 1;
-        let path = match &self.any_path {
-            Some(path) => path.clone(),
-            None => {
-                let (path, _, _) = codec::peek_document(&bytes).map_err(EngineError::corrupt)?;
-                self.any_path.insert(DocumentPath::parse(path)?).clone()
-            }
-        };
-        self.push(path, DocumentChange::Present(bytes)).await
+        self.message.documents.push(bytes);
+        if self.bytes >= FRAME_BYTES { self.flush().await } else { Ok(()) }
     }
 
     async fn push(&mut self, path: DocumentPath, change: DocumentChange) -> Result<(), Stop> {
-        self.bytes += match &change {
-            DocumentChange::Present(bytes) => bytes.len(),
-            DocumentChange::Removed { .. } => path.as_str().len(),
-        };
-        self.changes.push((path, change));
+        match change {
+            DocumentChange::Present(bytes) => return self.push_document(bytes).await,
+            DocumentChange::Removed { deleted } => {
+                self.bytes += path.as_str().len();
+                self.message.removals.push(Removal { path, deleted });
+            }
+        }
         if self.bytes >= FRAME_BYTES { self.flush().await } else { Ok(()) }
     }
 
     async fn flush(&mut self) -> Result<(), Stop> {
         self.attach.check_wanted(self.job)?;
-        let frame = encode_changes(self.job.group, self.attach.version, &self.changes, true);
-        self.changes.clear();
+        let empty = Frames::empty(self.attach, self.job);
+        let message = std::mem::replace(&mut self.message, empty);
         self.bytes = 0;
-        self.attach.send_frame(frame).await
+        self.attach.send(&ServerMessage::Changes(message)).await
     }
 
     async fn finish(mut self) -> Result<(), Stop> {
-        if self.changes.is_empty() { Ok(()) } else { self.flush().await }
+        if self.bytes == 0 { Ok(()) } else { self.flush().await }
     }
 }

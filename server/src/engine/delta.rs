@@ -50,7 +50,7 @@ impl Delta {
 }
 
 /// Encodes changes of a group.
-pub(super) fn encode_changes(
+fn encode_changes(
     group: GroupId,
     version: Version,
     changes: &[(DocumentPath, DocumentChange)],
