@@ -123,7 +123,7 @@ pub(crate) async fn parent_gone() {
 }
 
 /// The scheduler counts nanoseconds per thread; where it does not, the process's clock ticks serve.
-fn process_cpu(pid: u32) -> anyhow::Result<Duration> {
+pub(crate) fn process_cpu(pid: u32) -> anyhow::Result<Duration> {
     let mut nanos = 0_u64;
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = std::fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();

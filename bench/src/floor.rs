@@ -7,13 +7,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tidemark_protocol::model::{Document, DocumentPath, Fields, Value, Version, key};
 use tidemark_protocol::wire::codec;
-use tidemark_server::store::{Key, Store};
+use tidemark_server::store::{Key, KeyRange, ScanDirection, Store};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 
-use crate::stats::Latencies;
+use crate::stats::{Latencies, median};
 use crate::{child, raw};
 
 /// The first message of a listener of the bare server; the server repeats it when it is attached.
@@ -177,9 +177,11 @@ pub(crate) struct EngineFigures {
     /// Commits per second.
     pub(crate) rate: f64,
     /// Median time of one transaction, in microseconds.
-    pub p50: f64,
+    pub(crate) p50: f64,
     /// 99th percentile.
-    pub p99: f64,
+    pub(crate) p99: f64,
+    /// Seconds of processor time per 10,000 commits.
+    pub(crate) cpu: f64,
 }
 
 /// Puts what `group` commits put into one transaction, makes it durable, and so on until the time
@@ -189,13 +191,14 @@ pub(crate) async fn engine(
     group: usize,
     time: Duration,
 ) -> anyhow::Result<EngineFigures> {
-    let store = tidemark_server::store::open(&format!("surrealkv://{}", data.display())).await?;
+    let store = tidemark_server::store::open(&store_url(data)).await?;
     let mut commits = Commits::new(group);
     let warm = Instant::now() + time / 5;
     while Instant::now() < warm {
         commits.transaction(store.as_ref()).await?;
     }
     let mut latencies = Latencies::default();
+    let cpu = child::process_cpu(std::process::id())?;
     let begin = Instant::now();
     let mut last = begin;
     while last - begin < time {
@@ -204,12 +207,37 @@ pub(crate) async fn engine(
         latencies.push(now - last);
         last = now;
     }
+    let cpu = child::process_cpu(std::process::id())?.saturating_sub(cpu);
     store.close().await?;
+    let commits = (latencies.len() * group) as f64;
     Ok(EngineFigures {
-        rate: (latencies.len() * group) as f64 / (last - begin).as_secs_f64(),
+        rate: commits / (last - begin).as_secs_f64(),
+        cpu: cpu.as_secs_f64() / commits * 10_000.0,
         p50: latencies.percentile(0.5),
         p99: latencies.percentile(0.99),
     })
+}
+
+/// Reads all documents of a store that a server has left, again and again until the time is up.
+/// Gives the median time in milliseconds.
+pub(crate) async fn scan(data: &Path, documents: usize, time: Duration) -> anyhow::Result<f64> {
+    let store = tidemark_server::store::open(&store_url(data)).await?;
+    let mut times = Vec::new();
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        let begin = Instant::now();
+        let snapshot = store.snapshot().await?;
+        let range = KeyRange::prefix(&table(b'd'));
+        let rows = snapshot.scan(range, ScanDirection::Forward, usize::MAX).await?;
+        times.push(begin.elapsed().as_secs_f64() * 1e3);
+        ensure!(rows.len() == documents, "the store has {} documents", rows.len());
+    }
+    store.close().await?;
+    Ok(median(times))
+}
+
+fn store_url(data: &Path) -> String {
+    format!("surrealkv://{}", data.display())
 }
 
 /// The puts of the server's commits, in its layout: each commit a document, its log entry and its

@@ -23,6 +23,8 @@ pub(crate) struct Machine {
     pub(crate) file_system: String,
     /// Median time to append 4 KiB to a file and make it durable, in microseconds.
     pub(crate) fsync_us: f64,
+    /// What else kept the machine busy: the load average over the last minute.
+    pub(crate) load_average: String,
     /// The storage engine.
     pub(crate) store: String,
     /// The version measured.
@@ -43,6 +45,7 @@ impl Machine {
                 .map_or(0, |kib| kib.div_ceil(1024 * 1024)),
             file_system: file_system(data),
             fsync_us: fsync(data)?,
+            load_average: read("/proc/loadavg").split(' ').next().unwrap_or("unknown").to_owned(),
             store: "surrealkv (surrealdb-kvs 3.3.5)".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             optimised: !cfg!(debug_assertions),

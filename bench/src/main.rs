@@ -90,6 +90,15 @@ enum ChildCommand {
         #[arg(long)]
         millis: u64,
     },
+    /// Reading all documents of a store.
+    Scan {
+        #[arg(long)]
+        data: PathBuf,
+        #[arg(long)]
+        documents: usize,
+        #[arg(long)]
+        millis: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -119,6 +128,11 @@ async fn child(command: ChildCommand) -> anyhow::Result<()> {
         ChildCommand::Engine { data, group, millis } => {
             let figures = floor::engine(&data, group, Duration::from_millis(millis)).await?;
             println!("{}", serde_json::to_string(&figures)?);
+            Ok(())
+        }
+        ChildCommand::Scan { data, documents, millis } => {
+            let time = floor::scan(&data, documents, Duration::from_millis(millis)).await?;
+            println!("{time}");
             Ok(())
         }
     }

@@ -82,7 +82,8 @@ impl Figure {
     }
 
     fn ratio(&self) -> Option<f64> {
-        self.floor.as_ref().map(|floor| self.value / floor.value)
+        let floor = self.floor.as_ref()?.value;
+        (floor != 0.0).then(|| self.value / floor)
     }
 
     fn met(&self) -> Option<bool> {
@@ -166,7 +167,8 @@ impl Report {
         let m = &self.machine;
         let mut text = format!(
             "{} cores ({}), {} GiB, Linux {}, {}; a durable append of 4 KiB takes {} there. \
-             Store: {}. Tidemark {}, {} build. Medians of {} repetitions, {} s in all.\n\n",
+             Store: {}. Tidemark {}, {} build. Medians of {} repetitions, {} s in all; \
+             load average before: {}.\n\n",
             m.cores,
             m.processor,
             m.memory_gib,
@@ -178,6 +180,7 @@ impl Report {
             if m.optimised { "release" } else { "debug (the figures say nothing)" },
             self.repetitions,
             self.seconds,
+            m.load_average,
         );
         text.push_str("| | figure | Tidemark | floor | ratio | target | met |\n");
         text.push_str("|---|---|---:|---:|---:|---|---|\n");

@@ -32,6 +32,8 @@ struct Sample {
     raw_one: (f64, f64),
     core_one: (f64, f64),
     connections: f64,
+    /// The server's processor time per 10,000 writes meanwhile, in seconds.
+    connections_cpu: f64,
     pipelined: f64,
     core_many: f64,
 }
@@ -56,12 +58,25 @@ async fn sample(plan: &Plan) -> anyhow::Result<Sample> {
     // Not measured: the first writes of a fresh store and of a fresh process.
     many_connections(at, time / 5).await?;
     let raw_one = one_writer(at, time).await?;
+    let cpu = server.cpu()?;
+    let begin = Instant::now();
     let connections = many_connections(at, time).await?;
+    let cpu = server.cpu()?.saturating_sub(cpu).as_secs_f64();
+    let connections_cpu = cpu / (connections * begin.elapsed().as_secs_f64()) * 10_000.0;
     let pipelined = one_connection(at, time).await?;
     let core_one = sdk::one_writer(at, time).await?;
     let core_many = sdk::many_writes(at, WRITERS, time).await?;
     server.stop().await?;
-    Ok(Sample { floor_one, floor_many, raw_one, core_one, connections, pipelined, core_many })
+    Ok(Sample {
+        floor_one,
+        floor_many,
+        raw_one,
+        core_one,
+        connections,
+        connections_cpu,
+        pipelined,
+        core_many,
+    })
 }
 
 async fn bare_engine(plan: &Plan, group: usize) -> anyhow::Result<EngineFigures> {
@@ -171,6 +186,13 @@ fn figures(samples: &[Sample]) -> Vec<Figure> {
         one("1 writer through the SDK core, p99", of(|s| s.core_one.1), p99),
         many("64 writers, each on its connection", of(|s| s.connections))
             .target(Bound::AtLeast(0.6)),
+        Figure::new(
+            "W1",
+            "CPU per 10,000 writes of 64 writers",
+            Unit::CpuSeconds,
+            of(|s| s.connections_cpu),
+        )
+        .floor("engine, 64 commits per fsync", of(|s| s.floor_many.cpu)),
         many("64 writes in flight on one connection", of(|s| s.pipelined)),
         many("64 writes in flight through one SDK core client", of(|s| s.core_many)),
     ]

@@ -261,6 +261,10 @@ fn figures(plan: &Plan, samples: &[Sample], core: &[(f64, f64)]) -> Vec<Figure> 
             |s| s.saturated.cpu_per_10k(),
             cpu,
         );
+        let memory = Some(Bound::ValueAtMost(24.0 * 1024.0));
+        row(count, "resident per idle listening connection", Unit::KiB, |s| s.resident, memory);
+    }
+    if let Some(&count) = plan.listeners.last() {
         row(
             count,
             "deliveries/s, writer does not wait",
@@ -275,8 +279,6 @@ fn figures(plan: &Plan, samples: &[Sample], core: &[(f64, f64)]) -> Vec<Figure> 
             |s| s.overload.merged / s.overload.deliveries,
             None,
         );
-        let memory = Some(Bound::ValueAtMost(24.0 * 1024.0));
-        row(count, "resident per idle listening connection", Unit::KiB, |s| s.resident, memory);
     }
     let count = plan.core_listeners;
     for (what, value, floor) in [
