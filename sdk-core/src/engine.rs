@@ -10,6 +10,7 @@
 //!
 //! This file joins them: it dispatches events and passes what one part decided on to the next.
 
+mod answer;
 pub(crate) mod connection;
 pub(crate) mod diff;
 mod emit;
@@ -24,7 +25,7 @@ pub(crate) mod writes;
 
 use std::time::Duration;
 
-use tidemark_protocol::model::Code;
+use tidemark_protocol::model::{Code, WriteId};
 use tidemark_protocol::wire::client::{ClientMessage, Commit};
 use tidemark_protocol::wire::server::{ServerMessage, Welcome};
 
@@ -36,7 +37,7 @@ use connection::{Connection, Step};
 use emit::Released;
 use listen::Targets;
 use overlay::Documents;
-use requests::Requests;
+use requests::{Complete, Requests};
 use writes::Outbox;
 
 pub(crate) use event::all_added;
@@ -59,6 +60,8 @@ pub struct Engine {
     documents: Documents,
     outbox: Outbox,
     requests: Requests,
+    /// Answers that may contain a write without one, and the write.
+    held_answers: Vec<(WriteId, Complete)>,
     /// What nobody listens to any more, and the cache still has.
     released: Released,
     /// What the server said and the cache has not stored yet: listeners are told first.
@@ -81,6 +84,7 @@ impl Engine {
             documents: Documents::default(),
             outbox: Outbox::restore(metadata.as_ref(), cache.outbox()?),
             requests: Requests::default(),
+            held_answers: Vec::new(),
             released: Released::default(),
             deferred: Vec::new(),
             settings,
@@ -323,6 +327,7 @@ impl Engine {
     fn leave(&mut self) {
         self.targets.leave();
         self.outbox.leave();
+        self.return_answers();
         self.requests.leave();
         self.report_state();
     }

@@ -90,8 +90,9 @@ enum Promise {
 /// A write that has taken effect locally. Awaiting it gives the server's word: the commit, or the
 /// reason of its rejection (its local effect is then gone). Dropping it does not take it back.
 ///
-/// While the network is away the word is simply not there yet: the write waits in the outbox. When
-/// the client is closed before the word came, it is `cancelled`.
+/// While the network is away, or the server has refused this client for good, the word is simply not
+/// there yet: the write waits in the outbox ([`Client::connection`] tells why). When the client is
+/// closed before the word came, it is `cancelled`.
 pub struct PendingWrite {
     promise: Promise,
     // The outbox lives as long as somebody waits for it.

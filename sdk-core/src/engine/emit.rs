@@ -1,25 +1,22 @@
 //! The engine's flow of documents: from writes and consistent points, through the overlay, into views,
 //! out to listeners. Part of [`Engine`](super::Engine).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tidemark_protocol::model::{
     Code, DocumentPath, Read, Target, TargetId, Version, Write, WriteId,
 };
 use tidemark_protocol::wire::client::ClientMessage;
-use tidemark_protocol::wire::server::QueryResult;
 
-use super::listen::{ListenerState, Staged, TargetSet};
+use super::listen::{ListenerState, Point, Staged, TargetSet};
 use super::overlay::Before;
-use super::requests::Complete;
 use super::view::{Edit, Step, View};
-use super::{Action, Answer, Engine, ListenerId, Request, Ticket, all_added};
+use super::{Action, Engine, ListenerId, Ticket, all_added};
 use crate::cache::{CacheBatch, OutboxEntry, TargetChange};
 use crate::error::Error;
-use crate::snapshot::{DocumentSnapshot, QuerySnapshot, SnapshotMetadata};
+use crate::snapshot::{QuerySnapshot, SnapshotMetadata};
 use crate::write::Committed;
 
 /// How many targets that nobody listens to are remembered, and how many documents they may have.
@@ -99,7 +96,7 @@ impl Engine {
         }
         self.release();
         self.refresh(BTreeSet::new());
-        self.apply_complete();
+        self.apply_points();
         if let Some(ticket) = ticket {
             self.actions.push(Action::WriteDone { ticket, outcome: Ok(committed) });
         }
@@ -114,7 +111,7 @@ impl Engine {
         } else {
             self.reject(id, error);
         }
-        self.apply_complete();
+        self.apply_points();
     }
 
     /// Rolls a write back for good.
@@ -144,18 +141,34 @@ impl Engine {
         }
     }
 
-    /// A consistent point has come. While a commit of an earlier connection is without an answer, what
-    /// came may contain it: showing it under its own overlay would apply it twice, so it waits.
+    /// A consistent point has come. What it says of a document may contain an increment of this client
+    /// that the server has not answered yet: shown under its own overlay it would count twice, so the
+    /// point waits for that answer.
     pub(super) fn consistent(&mut self, version: Version) {
         self.targets.complete(version);
-        self.apply_complete();
+        self.apply_points();
     }
 
-    fn apply_complete(&mut self) {
-        if self.outbox.is_ambiguous() {
-            return;
+    fn apply_points(&mut self) {
+        let (documents, outbox) = (&self.documents, &self.outbox);
+        self.targets.form_point(|staged| {
+            let document = |step: &Staged| match step {
+                Staged::Document { document, .. } => {
+                    documents.last_uncertain(&document.path, outbox)
+                }
+                Staged::Removal { .. } | Staged::Clear { .. } | Staged::Attached { .. } => None,
+            };
+            // In most moments no increment is under way.
+            if outbox.is_uncertain() { staged.iter().filter_map(document).max() } else { None }
+        });
+        while let Some(point) = self.targets.next_point(|id| self.outbox.is_uncertain_through(id)) {
+            self.apply_point(point);
         }
-        let Some((staged, version)) = self.targets.take_complete() else { return };
+        self.release_answers();
+    }
+
+    fn apply_point(&mut self, point: Point) {
+        let Point { staged, version, .. } = point;
         let mut batch = CacheBatch::default();
         let mut turned = BTreeSet::new();
         let mut memberships: BTreeMap<TargetId, Vec<(DocumentPath, bool)>> = BTreeMap::new();
@@ -446,7 +459,7 @@ impl Engine {
         self.release();
         self.refresh(BTreeSet::new());
         // The others may have waited for this one.
-        self.apply_complete();
+        self.apply_points();
         Some((listened.key, listened.view.shown().len()))
     }
 
@@ -475,83 +488,5 @@ impl Engine {
             }
             self.emit(id, &[]);
         }
-    }
-
-    pub(super) fn request(&mut self, ticket: Ticket, request: Request, timeout: Duration) {
-        let refusal = if self.closing.is_some() {
-            Some(Error::closed())
-        } else if self.connection.is_shut() {
-            Some(Error::unavailable(self.connection.reason().message()))
-        } else {
-            None
-        };
-        match refusal {
-            Some(error) => self.actions.push(Action::RequestDone { ticket, outcome: Err(error) }),
-            None => self.requests.add(ticket, request, self.now.elapsed + timeout),
-        }
-    }
-
-    pub(super) fn answered(&mut self, result: &QueryResult) {
-        match self.requests.answered(result) {
-            Ok(None) => {}
-            Ok(Some(complete)) => {
-                let ticket = complete.ticket;
-                let outcome = Ok(self.answer(complete));
-                self.actions.push(Action::RequestDone { ticket, outcome });
-            }
-            Err(error) => self.drop_connection(error),
-        }
-    }
-
-    fn answer(&self, complete: Complete) -> Answer {
-        let Complete { request, version, documents, .. } = complete;
-        let documents = match request {
-            Request::Get { paths, overlay } => {
-                let mut found: HashMap<_, _> = documents
-                    .into_iter()
-                    .map(|document| (document.path.clone(), document))
-                    .collect();
-                let lay = |path: DocumentPath| {
-                    let base = found.remove(&path);
-                    let (document, has_pending_writes) = if overlay {
-                        self.documents.laid_over(&path, base, version, &self.outbox)
-                    } else {
-                        (base, false)
-                    };
-                    let metadata = SnapshotMetadata { from_cache: false, has_pending_writes };
-                    match document {
-                        Some(document) => DocumentSnapshot::existing(document, metadata),
-                        None => DocumentSnapshot::missing(path, metadata),
-                    }
-                };
-                paths.into_iter().map(lay).collect()
-            }
-            Request::Query { query } => {
-                let mut view = View::new(&Target::Query(query));
-                view.set_from_cache(false);
-                let mut edits = Vec::with_capacity(documents.len());
-                let mut pending: BTreeMap<&DocumentPath, Option<_>> =
-                    self.documents.pending_paths().map(|path| (path, None)).collect();
-                for document in documents {
-                    match pending.get_mut(&document.path) {
-                        Some(base) => *base = Some(document),
-                        None => edits.push(Edit { before: None, after: Some((document, false)) }),
-                    }
-                }
-                for (path, base) in pending {
-                    let laid = self.documents.laid_over(path, base, version, &self.outbox);
-                    if let (Some(document), has_pending) = laid
-                        && view.selects(&document)
-                    {
-                        edits.push(Edit { before: None, after: Some((document, has_pending)) });
-                    }
-                }
-                view.apply(edits);
-                let shown = view.shown();
-                drop(view);
-                Arc::unwrap_or_clone(shown)
-            }
-        };
-        Answer { version, documents }
     }
 }

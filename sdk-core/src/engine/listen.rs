@@ -2,12 +2,12 @@
 //! and what they stand for; and the changes that came since the last consistent point. Changes become
 //! visible only together, at a consistent point. Driven by the engine; applies nothing itself.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tidemark_protocol::model::{
-    Document, DocumentPath, Incarnation, ResumeToken, Target, TargetId, Version,
+    Document, DocumentPath, Incarnation, ResumeToken, Target, TargetId, Version, WriteId,
 };
 use tidemark_protocol::wire::client::{ClientMessage, Listen};
 use tidemark_protocol::wire::codec::{DecodeError, canonical_target, decode_document};
@@ -103,6 +103,16 @@ pub(crate) enum Staged {
     Attached { target: TargetId },
 }
 
+/// What becomes visible together.
+#[derive(Debug)]
+pub(crate) struct Point {
+    pub(crate) staged: Vec<Staged>,
+    pub(crate) version: Version,
+    /// The last write of this client that it may contain, and that would count twice then: it waits for
+    /// the server's word on it.
+    pub(crate) waits_for: Option<WriteId>,
+}
+
 /// All targets, and what is staged for them.
 #[derive(Default)]
 pub(crate) struct Targets {
@@ -118,8 +128,10 @@ pub(crate) struct Targets {
     groups: HashMap<u32, TargetSet>,
     /// In the order of arrival; of one connection.
     staged: Vec<Staged>,
-    /// How many of them the last consistent point covers, and its version.
+    /// How many of them the last consistent point covers, and its version; of one connection.
     complete: Option<(usize, Version)>,
+    /// Consistent points to be applied, the earliest first; of one connection.
+    points: VecDeque<Point>,
     /// The life of the database that tokens are of.
     incarnation: Option<Incarnation>,
     /// The last consistent point applied.
@@ -233,6 +245,7 @@ impl Targets {
         self.groups.clear();
         self.staged.clear();
         self.complete = None;
+        self.points.clear();
         self.returning.clear();
         let Some(incarnation) = self.incarnation else { return };
         let token = ResumeToken { incarnation, version: self.consistent };
@@ -289,14 +302,26 @@ impl Targets {
         self.complete = Some((self.staged.len(), version));
     }
 
-    /// What the last consistent point covers; taken once, and not before all returning targets are there.
-    pub(crate) fn take_complete(&mut self) -> Option<(Vec<Staged>, Version)> {
-        if !self.returning.is_empty() {
+    /// Makes a point of what the last consistent point covers, but not before all returning targets are
+    /// there. `waits_for` finds the write that it has to wait for.
+    pub(crate) fn form_point(&mut self, waits_for: impl FnOnce(&[Staged]) -> Option<WriteId>) {
+        if self.returning.is_empty()
+            && let Some((count, version)) = self.complete.take()
+        {
+            let rest = self.staged.split_off(count);
+            let staged = std::mem::replace(&mut self.staged, rest);
+            let waits_for = waits_for(&staged);
+            self.points.push_back(Point { staged, version, waits_for });
+        }
+    }
+
+    /// The next point, if it need not wait any longer.
+    pub(crate) fn next_point(&mut self, must_wait: impl FnOnce(WriteId) -> bool) -> Option<Point> {
+        if self.points.front()?.waits_for.is_some_and(must_wait) {
             return None;
         }
-        let (count, version) = self.complete.take()?;
-        self.consistent = self.consistent.max(version);
-        let rest = self.staged.split_off(count);
-        Some((std::mem::replace(&mut self.staged, rest), version))
+        let point = self.points.pop_front()?;
+        self.consistent = self.consistent.max(point.version);
+        Some(point)
     }
 }

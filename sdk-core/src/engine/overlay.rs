@@ -196,6 +196,13 @@ impl Documents {
         }
     }
 
+    /// The last pending write of the document that would count twice if the server's next word on it
+    /// contained it.
+    pub(crate) fn last_uncertain(&self, path: &DocumentPath, outbox: &Outbox) -> Option<WriteId> {
+        let pending = self.entry(path)?.pending.iter().rev();
+        pending.copied().find(|(id, index)| outbox.may_count_twice(*id, *index)).map(|(id, _)| id)
+    }
+
     pub(crate) fn has_pending(&self, path: &DocumentPath) -> bool {
         self.entry(path).is_some_and(|entry| entry.overlaid)
     }

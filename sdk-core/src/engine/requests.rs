@@ -36,6 +36,7 @@ enum State {
 pub(crate) struct Complete {
     pub(crate) ticket: Ticket,
     pub(crate) request: Request,
+    pub(crate) deadline: Duration,
     pub(crate) version: Version,
     pub(crate) documents: Vec<Arc<Document>>,
 }
@@ -117,8 +118,8 @@ impl Requests {
         }
         self.sent.remove(&result.request);
         let waiting = self.waiting.remove(&ticket).expect("it was just there");
-        let Waiting { request, documents, .. } = waiting;
-        Ok(Some(Complete { ticket, request, version: result.version, documents }))
+        let Waiting { request, deadline, documents, .. } = waiting;
+        Ok(Some(Complete { ticket, request, deadline, version: result.version, documents }))
     }
 
     /// The server refused: gives who is to be told, unless it is worth asking again.

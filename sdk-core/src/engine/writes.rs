@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark_protocol::model::{DocumentPath, Read, Version, Write, WriteId};
+use tidemark_protocol::model::{
+    DocumentPath, FieldTransform, Read, Transform, Version, Write, WriteId,
+};
 
 use super::connection::Backoff;
 use super::{Moment, Ticket};
@@ -50,15 +52,22 @@ pub(crate) struct Outbox {
     queued: BTreeSet<WriteId>,
     /// Sent on this connection, without an answer.
     in_flight: usize,
-    /// Sent on an earlier connection: the server may or may not have committed them. Cleared by their
-    /// answers.
-    ambiguous: BTreeSet<WriteId>,
+    /// Those with increments that were sent, now or on an earlier connection: what the server says may or
+    /// may not contain them already. Cleared by their answers.
+    uncertain: BTreeSet<WriteId>,
     /// Refused for now.
     resting: BTreeSet<WriteId>,
     /// Answered, with their effect still shown; by version.
     committed: BTreeSet<(Version, WriteId)>,
     /// Who waits for all writes up to an id.
     waiters: Vec<(WriteId, Ticket)>,
+}
+
+/// Other writes may be laid over what contains them: they make of it what it is.
+fn has_increment(write: &Write) -> bool {
+    let increments =
+        |transform: &FieldTransform| matches!(transform.transform, Transform::Increment(_));
+    write.transforms.iter().any(increments)
 }
 
 impl Outbox {
@@ -73,7 +82,9 @@ impl Outbox {
         for entry in entries {
             outbox.last_id = outbox.last_id.max(entry.id);
             // It may have been sent just before that run ended.
-            outbox.ambiguous.insert(entry.id);
+            if entry.writes.iter().any(has_increment) {
+                outbox.uncertain.insert(entry.id);
+            }
             outbox.insert(entry.id, entry.writes, Vec::new(), entry.at, true, None);
         }
         outbox
@@ -121,9 +132,21 @@ impl Outbox {
         self.in_flight
     }
 
-    /// Whether a commit sent earlier may be contained in what the server says now.
-    pub(crate) fn is_ambiguous(&self) -> bool {
-        !self.ambiguous.is_empty()
+    /// Whether the server may have committed this write, which would count twice if it were laid over a
+    /// document that contains it.
+    pub(crate) fn may_count_twice(&self, id: WriteId, index: u32) -> bool {
+        self.uncertain.contains(&id)
+            && self.write(id, index).is_some_and(|(write, _)| has_increment(write))
+    }
+
+    /// Whether there is any such write.
+    pub(crate) fn is_uncertain(&self) -> bool {
+        !self.uncertain.is_empty()
+    }
+
+    /// Whether the server's word on one of these, or on an earlier one, is still to come.
+    pub(crate) fn is_uncertain_through(&self, id: WriteId) -> bool {
+        self.uncertain.first().is_some_and(|first| *first <= id)
     }
 
     pub(crate) fn batch(&self, id: WriteId) -> Option<&Batch> {
@@ -159,6 +182,9 @@ impl Outbox {
         self.in_flight += 1;
         let batch = self.batches.get_mut(&id).expect("what is queued is in the outbox");
         batch.state = State::Sent;
+        if batch.writes.iter().any(has_increment) {
+            self.uncertain.insert(id);
+        }
         Some(id)
     }
 
@@ -179,7 +205,7 @@ impl Outbox {
 
     fn settle(&mut self, id: WriteId) -> bool {
         let open = self.open.remove(&id);
-        self.ambiguous.remove(&id);
+        self.uncertain.remove(&id);
         self.queued.remove(&id);
         self.resting.remove(&id);
         if open && self.batches.get(&id).is_some_and(|batch| batch.state == State::Sent) {
@@ -221,7 +247,7 @@ impl Outbox {
         batch.state = State::Resting { until: now.elapsed + batch.backoff.next(now.random) };
         self.in_flight -= 1;
         // A refused commit had no effect.
-        self.ambiguous.remove(&id);
+        self.uncertain.remove(&id);
         self.resting.insert(id);
     }
 
@@ -256,10 +282,6 @@ impl Outbox {
     /// The connection is gone: what was sent is to be sent again, in order.
     pub(crate) fn leave(&mut self) {
         for id in self.open.clone() {
-            let sent = self.batches.get(&id).is_some_and(|batch| batch.state == State::Sent);
-            if sent {
-                self.ambiguous.insert(id);
-            }
             self.requeue(id);
         }
         self.in_flight = 0;

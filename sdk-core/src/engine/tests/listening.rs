@@ -386,3 +386,43 @@ fn a_listen_that_is_taken_back_leaves_nothing() {
     "#]]
     .assert_eq(&text);
 }
+
+#[test]
+fn after_a_reconnect_nothing_shows_before_all_targets_are_back() {
+    let text = run("
+        online
+        listen A rooms
+        listen B rooms min=0
+        listening 1 7 @10
+        changes 7 @10 rooms/a:n=1
+        listening 2 8 @10
+        changes 8 @10 rooms/a:n=1
+        lost reset
+        tick 0.1
+        connected
+        welcome
+        listening 1 7 @20
+        changes 7 @20 rooms/a:n=2
+        listening 2 8 @21
+        changes 8 @21 rooms/a:n=2@20
+        changes 7 @22 rooms/a:n=3 partial
+        changes 8 @22 rooms/a:n=3
+        ");
+    expect![[r#"
+        send listen 1 rooms
+        send listen 2 rooms
+        A @10 [rooms/a:n=1] {+rooms/a:n=1@0}
+        B @10 [rooms/a:n=1] {+rooms/a:n=1@0}
+        state connecting
+        connect 2
+        send hello acknowledged=0
+        state online
+        send listen 1 rooms resume=1@10
+        send listen 2 rooms resume=1@10
+        A @21 [rooms/a:n=2] {~rooms/a:n=2@0-0}
+        B @21 [rooms/a:n=2] {~rooms/a:n=2@0-0}
+        A @22 [rooms/a:n=3] {~rooms/a:n=3@0-0}
+        B @22 [rooms/a:n=3] {~rooms/a:n=3@0-0}
+    "#]]
+    .assert_eq(&text);
+}

@@ -29,7 +29,7 @@ fn pending_writes_are_laid_over_answers() {
     let text = run("
         online
         set rooms/a:n=5
-        add rooms/b n 1
+        update rooms/b:s=x
         get rooms/a rooms/b rooms/c
         result 1 @10 rooms/b:n=1
         transaction-get rooms/a
@@ -41,11 +41,11 @@ fn pending_writes_are_laid_over_answers() {
         send commit 1 rooms/a acknowledged=0
         send commit 2 rooms/b acknowledged=0
         send get 1 rooms/a rooms/b rooms/c
-        request 3 @10 [rooms/a:n=5* rooms/b:n=2* rooms/c(missing)]
+        request 3 @10 [rooms/a:n=5* rooms/b:n=1,s=x* rooms/c(missing)]
         send get 2 rooms/a
         request 4 @10 [rooms/a(missing)]
         send query 3 rooms
-        request 5 @10 [rooms/b:n=2* rooms/c:n=3]
+        request 5 @10 [rooms/b:n=1,s=x* rooms/c:n=3]
     "#]]
     .assert_eq(&text);
 }
@@ -148,6 +148,47 @@ fn a_disabled_network_fails_requests() {
         state offline: unavailable: the network is disabled
         request 1 failed: unavailable: the network is disabled
         request 2 failed: unavailable: the network is disabled
+    "#]]
+    .assert_eq(&text);
+}
+
+#[test]
+fn an_answer_that_may_contain_an_increment_waits_for_the_word_on_it() {
+    let text = run("
+        online
+        add rooms/a n 1
+        get rooms/a
+        get rooms/b
+        result 1 @10 rooms/a:n=1
+        result 2 @10 rooms/b:n=1
+        committed 1 @10
+        add rooms/a n 1
+        query rooms
+        result 3 @11 rooms/a:n=2
+        lost reset
+        tick 0.1
+        connected
+        welcome
+        committed 2 @11
+        result 4 @11 rooms/a:n=2
+        ");
+    expect![[r#"
+        send commit 1 rooms/a acknowledged=0
+        send get 1 rooms/a
+        send get 2 rooms/b
+        request 3 @10 [rooms/b:n=1]
+        request 2 @10 [rooms/a:n=1]
+        write 1 committed @10
+        send commit 2 rooms/a acknowledged=1
+        send query 3 rooms
+        state connecting
+        connect 2
+        send hello acknowledged=1
+        state online
+        send commit 2 rooms/a acknowledged=1
+        send query 4 rooms
+        write 4 committed @11
+        request 5 @11 [rooms/a:n=2]
     "#]]
     .assert_eq(&text);
 }

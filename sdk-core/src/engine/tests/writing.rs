@@ -99,8 +99,8 @@ fn increments_add_up_under_pending_and_over_remote_changes() {
         send commit 1 rooms/a acknowledged=0
         A @10 [rooms/a:n=111*] pending {~rooms/a:n=111*@0-0}
         send commit 2 rooms/a acknowledged=0
-        A @11 [rooms/a:n=112*] pending {~rooms/a:n=112*@0-0}
         write 1 committed @12
+        A @11 [rooms/a:n=112*] pending {~rooms/a:n=112*@0-0}
         write 2 committed @13
     "#]]
     .assert_eq(&text);
@@ -333,6 +333,36 @@ fn a_pending_deletion_hides_the_document() {
         send commit 1 rooms/a acknowledged=0
         write 1 committed @11
         A @11 [] {}
+    "#]]
+    .assert_eq(&text);
+}
+
+#[test]
+fn an_increment_seen_before_its_answer_does_not_count_twice() {
+    let text = run("
+        online
+        listen A rooms
+        listening 1 7 @10
+        changes 7 @10 rooms/a:n=1 rooms/b:n=1
+        add rooms/a n 10
+        changes 7 @11 rooms/b:n=2
+        changes 7 @12 rooms/a:n=11
+        changes 7 @13 rooms/b:n=3
+        set rooms/b:n=9
+        committed 1 @12
+        changes 7 @14 rooms/b:n=9
+        committed 2 @14
+        ");
+    expect![[r#"
+        send listen 1 rooms
+        A @10 [rooms/a:n=1 rooms/b:n=1] {+rooms/a:n=1@0 +rooms/b:n=1@1}
+        A @10 [rooms/a:n=11* rooms/b:n=1] pending {~rooms/a:n=11*@0-0}
+        send commit 1 rooms/a acknowledged=0
+        A @11 [rooms/a:n=11* rooms/b:n=2] pending {~rooms/b:n=2@1-1}
+        A @11 [rooms/a:n=11* rooms/b:n=9*] pending {~rooms/b:n=9*@1-1}
+        send commit 2 rooms/b acknowledged=0
+        write 1 committed @12
+        write 2 committed @14
     "#]]
     .assert_eq(&text);
 }

@@ -1,0 +1,126 @@
+//! The engine's answers: gets and queries on their way in, and what the server and the pending writes
+//! make of them on their way out. Part of [`Engine`](super::Engine).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemark_protocol::model::{DocumentPath, Target, WriteId};
+use tidemark_protocol::wire::server::QueryResult;
+
+use super::requests::Complete;
+use super::view::{Edit, View};
+use super::{Action, Answer, Engine, Request, Ticket};
+use crate::error::Error;
+use crate::snapshot::{DocumentSnapshot, SnapshotMetadata};
+
+impl Engine {
+    pub(super) fn request(&mut self, ticket: Ticket, request: Request, timeout: Duration) {
+        let refusal = if self.closing.is_some() {
+            Some(Error::closed())
+        } else if self.connection.is_shut() {
+            Some(Error::unavailable(self.connection.reason().message()))
+        } else {
+            None
+        };
+        match refusal {
+            Some(error) => self.actions.push(Action::RequestDone { ticket, outcome: Err(error) }),
+            None => self.requests.add(ticket, request, self.now.elapsed + timeout),
+        }
+    }
+
+    pub(super) fn answered(&mut self, result: &QueryResult) {
+        match self.requests.answered(result) {
+            Ok(None) => {}
+            Ok(Some(complete)) => match self.last_uncertain(&complete) {
+                Some(id) => self.held_answers.push((id, complete)),
+                None => self.give(complete),
+            },
+            Err(error) => self.drop_connection(error),
+        }
+    }
+
+    /// As with consistent points: the last write that the answer has to wait for.
+    fn last_uncertain(&self, complete: &Complete) -> Option<WriteId> {
+        let overlay = match complete.request {
+            Request::Get { overlay, .. } => overlay,
+            Request::Query { .. } => true,
+        };
+        let last = |path| self.documents.last_uncertain(path, &self.outbox);
+        let wanted = overlay && self.outbox.is_uncertain();
+        let paths = complete.documents.iter().map(|document| &document.path).filter(|_| wanted);
+        paths.filter_map(last).max()
+    }
+
+    /// Gives the answers that need not wait any longer.
+    pub(super) fn release_answers(&mut self) {
+        let over = |held: &mut (WriteId, Complete)| !self.outbox.is_uncertain_through(held.0);
+        let over: Vec<_> = self.held_answers.extract_if(.., over).collect();
+        over.into_iter().for_each(|(_, complete)| self.give(complete));
+    }
+
+    /// The connection is gone, and with it what answers wait for: ask again on the next.
+    pub(super) fn return_answers(&mut self) {
+        for (_, complete) in std::mem::take(&mut self.held_answers) {
+            self.requests.add(complete.ticket, complete.request, complete.deadline);
+        }
+    }
+
+    fn give(&mut self, complete: Complete) {
+        let ticket = complete.ticket;
+        let outcome = Ok(self.answer(complete));
+        self.actions.push(Action::RequestDone { ticket, outcome });
+    }
+
+    fn answer(&self, complete: Complete) -> Answer {
+        let Complete { request, version, documents, .. } = complete;
+        let documents = match request {
+            Request::Get { paths, overlay } => {
+                let mut found: HashMap<_, _> = documents
+                    .into_iter()
+                    .map(|document| (document.path.clone(), document))
+                    .collect();
+                let lay = |path: DocumentPath| {
+                    let base = found.remove(&path);
+                    let (document, has_pending_writes) = if overlay {
+                        self.documents.laid_over(&path, base, version, &self.outbox)
+                    } else {
+                        (base, false)
+                    };
+                    let metadata = SnapshotMetadata { from_cache: false, has_pending_writes };
+                    match document {
+                        Some(document) => DocumentSnapshot::existing(document, metadata),
+                        None => DocumentSnapshot::missing(path, metadata),
+                    }
+                };
+                paths.into_iter().map(lay).collect()
+            }
+            Request::Query { query } => {
+                let mut view = View::new(&Target::Query(query));
+                view.set_from_cache(false);
+                let mut edits = Vec::with_capacity(documents.len());
+                let mut pending: BTreeMap<&DocumentPath, Option<_>> =
+                    self.documents.pending_paths().map(|path| (path, None)).collect();
+                for document in documents {
+                    match pending.get_mut(&document.path) {
+                        Some(base) => *base = Some(document),
+                        None => edits.push(Edit { before: None, after: Some((document, false)) }),
+                    }
+                }
+                for (path, base) in pending {
+                    let laid = self.documents.laid_over(path, base, version, &self.outbox);
+                    if let (Some(document), has_pending) = laid
+                        && view.selects(&document)
+                    {
+                        edits.push(Edit { before: None, after: Some((document, has_pending)) });
+                    }
+                }
+                view.apply(edits);
+                let shown = view.shown();
+                drop(view);
+                Arc::unwrap_or_clone(shown)
+            }
+        };
+        Answer { version, documents }
+    }
+}
