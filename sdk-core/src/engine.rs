@@ -1,12 +1,13 @@
 //! The client's decisions: events in, actions out. No async, no clock, no randomness, no sockets;
 //! time and random bits come with each event. The driver is the only one to drive it.
 //!
-//! - [`connection`] knows whether there is a server to talk to, and when to try again.
-//! - [`listen`] knows what is listened to, and holds back changes until they are consistent.
-//! - [`writes`] is the outbox: what the server has not answered yet, in order.
-//! - [`overlay`] lays pending writes over remote documents: what this client believes.
-//! - [`view`] keeps each target's result sorted and tells what changed.
-//! - [`requests`] are gets and queries that want one answer.
+//! - `connection` knows whether there is a server to talk to, and when to try again.
+//! - `listen` knows what is listened to, and holds back changes until they are consistent.
+//! - `writes` is the outbox: what the server has not answered yet, in order.
+//! - `overlay` lays pending writes over remote documents: what this client believes.
+//! - `view` keeps each target's result sorted and tells what changed.
+//! - `requests` are gets and queries that want one answer; `answer` makes it.
+//! - `emit` carries documents from writes and consistent points through overlay and views to listeners.
 //!
 //! This file joins them: it dispatches events and passes what one part decided on to the next.
 
