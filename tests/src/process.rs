@@ -6,7 +6,8 @@ use std::process::Stdio;
 
 use tempfile::TempDir;
 use tidemark_core::Client;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::net::Net;
@@ -107,6 +108,15 @@ impl ServerProcess {
         );
     }
 
+    /// A number of the metrics page, by its name without `tidemark_`.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let page = within("the metrics", get(self.address, "/metrics")).await;
+        let page = page.expect("the server answers");
+        let line = page.lines().find_map(|line| line.strip_prefix(&format!("tidemark_{name} ")));
+        line.and_then(|number| number.trim().parse().ok())
+            .unwrap_or_else(|| panic!("no metric {name}"))
+    }
+
     /// Bytes of memory the process holds now.
     pub fn resident_bytes(&self) -> u64 {
         let pid =
@@ -118,6 +128,16 @@ impl ServerProcess {
             line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
         kilobytes.expect("a number of kilobytes") * 1024
     }
+}
+
+/// The answer to a plain HTTP request.
+async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut socket = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 /// Beside the test binary's folder: cargo builds it for the tests of the same package.

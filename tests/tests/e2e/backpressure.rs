@@ -69,6 +69,7 @@ async fn memory_stays_bounded_while_a_client_does_not_read() {
     // The quick one saw the end of it while the slow one is still stuck.
     let quick_listener = observe::within("the quick listener", following).await.unwrap();
     let after = server.resident_bytes();
+    assert!(server.metric("coalesced_total").await > 0, "the slow one was not slow");
     let flooded = (DOCUMENTS * SIZE) as u64 * u64::try_from(ROUNDS).unwrap();
     assert!(
         after < before + SLACK,

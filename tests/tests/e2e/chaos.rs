@@ -28,6 +28,13 @@ use tokio::task::JoinSet;
 const WRITERS: usize = 4;
 const IN_FLIGHT: usize = 24;
 const COUNTERS: usize = 5;
+const STALLS: usize = 3;
+/// How many of the documents below each writer writes in the end, while a reader stalls.
+const FLOOD: usize = 120;
+/// Bytes of the documents whose only purpose is to be more than a reader takes that has stalled.
+const BALLAST: usize = 16 * 1024;
+/// A small outbox, so that a stalled reader is coalesced and falls back to its token.
+const OUTBOX: usize = 128 * 1024;
 /// How long the whole run may take for each kill.
 const PATIENCE_PER_KILL: Duration = Duration::from_secs(60);
 
@@ -57,14 +64,21 @@ fn script(messages: &[Message], writer: usize, rng: &mut StdRng) -> Vec<Step> {
                 steps.push((earlier.clone(), Effect::Delete));
                 written.retain(|path| *path != earlier);
             }
-            2..5 => {
+            2..4 => steps.push(ballast(writer, 0, steps.len())),
+            4..7 => {
                 let counter = format!("counters/{}", rng.random_range(0..COUNTERS));
                 steps.push((counter, Effect::Increment("n".to_owned(), rng.random_range(1..4))));
             }
             _ => {}
         }
     }
+    steps.extend((0..FLOOD).map(|number| ballast(writer, number % 3, number)));
     steps
+}
+
+fn ballast(writer: usize, number: usize, content: usize) -> Step {
+    let text = format!("{content:->BALLAST$}");
+    (format!("ballast/{writer}-{number}"), Effect::Set(crate::fields([("text", text.into())])))
 }
 
 fn message_fields(message: &Message) -> BTreeMap<String, Value> {
@@ -142,6 +156,7 @@ fn targets(client: &Client) -> Vec<(&'static str, Query, Expect)> {
             under(state, "lines/").into_iter().filter(edited).collect()
         }),
         ("counters", collection("counters"), |state| under(state, "counters/")),
+        ("ballast", collection("ballast"), |state| under(state, "ballast/")),
     ]
 }
 
@@ -227,6 +242,20 @@ impl Crew {
     }
 }
 
+/// What slow readers made the server do, in all its lives.
+#[derive(Debug, Default)]
+struct Slowness {
+    coalesced: u64,
+    resyncs: u64,
+}
+
+impl Slowness {
+    async fn add(&mut self, server: &ServerProcess) {
+        self.coalesced += server.metric("coalesced_total").await;
+        self.resyncs += server.metric("resyncs_total").await;
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Trouble {
     Kill,
@@ -250,13 +279,14 @@ fn plan(
     for number in 0..drops {
         plan.push((at(rng, total, number, drops), Trouble::Drop(rng.random_range(0..names))));
     }
-    for number in 0..3 {
-        plan.push((
-            at(rng, total, number, 3),
-            Trouble::Stall(WRITERS + rng.random_range(0..names - WRITERS)),
-        ));
-        plan.push((at(rng, total, number, 3), Trouble::Heal));
+    for number in 0..STALLS {
+        // Two in three of the run: a reader that stalls shortly stalls in vain.
+        let (begin, end) =
+            (at(rng, total, 3 * number, 3 * STALLS), at(rng, total, 3 * number + 2, 3 * STALLS));
+        plan.push((begin, Trouble::Stall(rng.random_range(WRITERS..names))));
+        plan.push((end, Trouble::Heal));
     }
+    plan.push((total, Trouble::Stall(rng.random_range(WRITERS..names))));
     plan.sort_by_key(|(at, _)| *at);
     plan
 }
@@ -281,8 +311,7 @@ async fn chaos_of_twenty_kills_and_twenty_drops() {
 
 async fn run(kills: usize, drops: usize, messages: &[Message]) {
     let seed = Seed::or(20);
-    // A small outbox, so that a stalled reader is coalesced and falls back to its token.
-    let options = ServerOptions { outbox_bytes: Some(32 * 1024), ..ServerOptions::default() };
+    let options = ServerOptions { outbox_bytes: Some(OUTBOX), ..ServerOptions::default() };
     let mut server = ServerProcess::with(options).await;
     let patience = PATIENCE_PER_KILL * u32::try_from(kills + 1).unwrap();
 
@@ -309,12 +338,15 @@ async fn run(kills: usize, drops: usize, messages: &[Message]) {
         crew.tasks.spawn(writing.map(Done::Written));
     }
 
+    let mut slowness = Slowness::default();
     let mut progress = acknowledged.subscribe();
-    for (at, trouble) in plan(&mut seed.rng(99), names.len(), total, kills, drops) {
+    for (at, trouble) in plan(&mut seed.rng(99), names.len(), total - WRITERS * FLOOD, kills, drops)
+    {
         let reached = async { drop(progress.wait_for(|count| *count >= at).await) };
         within_time(patience, &format!("{at} of {total} writes"), crew.work_until(reached)).await;
         match trouble {
             Trouble::Kill => {
+                slowness.add(&server).await;
                 server.kill9().await;
                 server.restart().await;
             }
@@ -342,6 +374,8 @@ async fn run(kills: usize, drops: usize, messages: &[Message]) {
         }
     })
     .await;
+    slowness.add(&server).await;
+    assert!(slowness.coalesced > 0 && slowness.resyncs > 0, "no reader was slow: {slowness:?}");
     for (recorder, expect) in crew.recorders {
         assert!(recorder.len() > 1, "a listener was told states on the way");
         recorder.check(&history, expect);
@@ -350,7 +384,7 @@ async fn run(kills: usize, drops: usize, messages: &[Message]) {
     // And what is stored is the same, read anew.
     let client = server.client("inspector");
     let mut found = 0;
-    for path in ["lines", "rooms/busy/messages", "counters"] {
+    for path in ["lines", "rooms/busy/messages", "counters", "ballast"] {
         let snapshot = client.collection(path).unwrap().query().get().await.unwrap();
         for document in snapshot.documents() {
             let expected = &last[document.path().as_str()];
