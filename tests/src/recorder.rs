@@ -2,29 +2,33 @@
 //! nothing is told twice, nothing is left out, and every snapshot is the result at its version.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use tidemark_core::{ChangeKind, DocumentSnapshot, QuerySnapshot};
+use tidemark_core::{ChangeKind, DocumentChange, DocumentSnapshot, QuerySnapshot};
 use tidemark_protocol::model::{Value, Version};
 
 use crate::history::{History, State};
 
 /// The paths that a target's result has in a state, in order. Written by hand for each target of a test, so
 /// that the query code is not its own judge.
-pub type Expect = fn(&State) -> Vec<String>;
+pub type Expect = fn(&State) -> Vec<&str>;
+
+/// Every so many snapshots the fields of all documents are compared; otherwise their versions are.
+const THOROUGH: usize = 50;
 
 /// What one listener was told.
 #[derive(Debug)]
 pub struct Recorder {
     name: String,
     /// The documents as the changes alone built them.
-    built: Vec<Line>,
+    built: Vec<Arc<Line>>,
     /// The newest version of each document that was told as added or modified.
     told: BTreeMap<String, Version>,
     points: Vec<Point>,
 }
 
 /// A document as it was told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 struct Line {
     path: String,
     updated: Version,
@@ -36,19 +40,22 @@ struct Line {
 struct Point {
     version: Version,
     from_cache: bool,
-    changed: Vec<(ChangeKind, Line)>,
-    order: Vec<String>,
+    changed: Vec<Change>,
+}
+
+#[derive(Debug)]
+struct Change {
+    kind: ChangeKind,
+    line: Arc<Line>,
+    old: Option<usize>,
+    new: Option<usize>,
 }
 
 impl Recorder {
     /// A recorder for the listener of this name.
     pub fn new(name: &str) -> Recorder {
-        Recorder {
-            name: name.to_owned(),
-            built: Vec::new(),
-            told: BTreeMap::new(),
-            points: Vec::new(),
-        }
+        let name = name.to_owned();
+        Recorder { name, built: Vec::new(), told: BTreeMap::new(), points: Vec::new() }
     }
 
     /// How many snapshots came.
@@ -61,91 +68,58 @@ impl Recorder {
         self.points.is_empty()
     }
 
-    /// How many changes came.
-    pub fn changes(&self) -> usize {
-        self.points.iter().map(|point| point.changed.len()).sum()
-    }
-
     /// Takes a snapshot and checks what can be checked without the model.
     pub fn take(&mut self, snapshot: &QuerySnapshot) {
-        let name = &self.name;
         let version = snapshot.version();
-        let changed: Vec<(ChangeKind, Line)> =
-            snapshot.changes().iter().map(|change| (change.kind, line(&change.document))).collect();
+        let changed: Vec<Change> = snapshot.changes().iter().map(Change::of).collect();
+        let name = &self.name;
         if let Some(last) = self.points.last() {
             assert!(version >= last.version, "{name}: from {} back to {version}", last.version);
-            assert!(
-                changed.is_empty() || version > last.version,
-                "{name}: version {version} was told twice: {changed:?}"
-            );
+            let news = changed.is_empty() || version > last.version;
+            assert!(news, "{name}: version {version} was told twice: {changed:?}");
         }
-        assert!(
-            !snapshot.metadata().has_pending_writes,
-            "{name}: a listener without writes has none pending"
-        );
-        for change in snapshot.changes() {
-            self.build(change.kind, &change.document, change.old_index, change.new_index, version);
+        let metadata = snapshot.metadata();
+        assert!(!metadata.has_pending_writes, "{name}: a listener without writes has none pending");
+        for change in &changed {
+            self.check_change(change, version);
+            change.apply(&mut self.built, &self.name);
         }
-        let documents: Vec<Line> = snapshot.documents().iter().map(line).collect();
-        assert_eq!(
-            self.built, documents,
-            "{}: the changes do not make the documents at {version}",
-            self.name
-        );
-        let order = documents.into_iter().map(|line| line.path).collect();
-        let from_cache = snapshot.metadata().from_cache;
-        self.points.push(Point { version, from_cache, changed, order });
+        let thorough = self.points.len().is_multiple_of(THOROUGH);
+        let documents = snapshot.documents();
+        let same = self.built.len() == documents.len()
+            && self.built.iter().zip(documents).all(|(line, document)| line.is(document, thorough));
+        let name = &self.name;
+        assert!(same, "{name}: the changes do not make the documents at {version}: {documents:#?}");
+        self.points.push(Point { version, from_cache: metadata.from_cache, changed });
     }
 
-    fn build(
-        &mut self,
-        kind: ChangeKind,
-        document: &DocumentSnapshot,
-        old: Option<usize>,
-        new: Option<usize>,
-        version: Version,
-    ) {
-        let (name, path) = (&self.name, document.path().as_str());
-        let former = old.map(|index| self.built.remove(index));
-        if let Some(former) = &former {
-            assert_eq!(former.path, path, "{name}: the old index is another document's");
+    fn check_change(&mut self, change: &Change, version: Version) {
+        let (name, kind, line) = (&self.name, change.kind, &change.line);
+        let path = &line.path;
+        let places = (change.old.is_some(), change.new.is_some());
+        let expected = (kind != ChangeKind::Added, kind != ChangeKind::Removed);
+        assert_eq!(places, expected, "{name}: the places of {kind:?} of {path} at {version}");
+        if kind == ChangeKind::Removed {
+            return;
         }
-        assert_eq!(
-            former.is_some(),
-            kind != ChangeKind::Added,
-            "{name}: {kind:?} of {path} at {version}"
-        );
-        assert_eq!(
-            new.is_some(),
-            kind != ChangeKind::Removed,
-            "{name}: {kind:?} of {path} at {version}"
-        );
-        let Some(index) = new else { return };
-        let line = line(document);
         assert!(line.updated <= version, "{name}: {path} is ahead of its snapshot");
-        let told = self.told.insert(line.path.clone(), line.updated).unwrap_or(Version::NONE);
+        let told = self.told.insert(path.clone(), line.updated).unwrap_or(Version::NONE);
         assert!(
             told <= line.updated,
             "{name}: {path} stepped back from {told} to {}",
             line.updated
         );
-        if kind == ChangeKind::Modified {
-            assert!(told < line.updated, "{name}: {path} was told twice at {told}");
-        }
-        self.built.insert(index, line);
+        let news = kind == ChangeKind::Added || told < line.updated;
+        assert!(news, "{name}: {path} was told twice at {told}");
     }
 
     /// How the last snapshot differs from the result in this state; none: it does not.
     pub fn difference(&self, state: &State, expect: Expect) -> Option<String> {
-        let expected: Vec<(String, Option<Version>)> = expect(state)
-            .into_iter()
-            .map(|path| {
-                let updated = state.get(&path).map(|document| document.updated);
-                (path, updated)
-            })
-            .collect();
-        let shown = self.built.iter().map(|line| (line.path.clone(), Some(line.updated)));
-        let shown: Vec<_> = shown.collect();
+        let at = |path| state.get(path).map_or(Version::NONE, |document| document.updated);
+        let expected: Vec<(&str, Version)> =
+            expect(state).into_iter().map(|path| (path, at(path))).collect();
+        let shown: Vec<(&str, Version)> =
+            self.built.iter().map(|line| (line.path.as_str(), line.updated)).collect();
         if shown == expected {
             return None;
         }
@@ -162,41 +136,67 @@ impl Recorder {
     pub fn check(&self, history: &History, expect: Expect) {
         let name = &self.name;
         let mut replay = history.replay();
-        let mut current: BTreeMap<&str, &Line> = BTreeMap::new();
+        let mut result: Vec<Arc<Line>> = Vec::new();
         for point in &self.points {
-            for (kind, line) in &point.changed {
-                match kind {
-                    ChangeKind::Added | ChangeKind::Modified => current.insert(&line.path, line),
-                    ChangeKind::Removed => current.remove(line.path.as_str()),
-                };
-            }
+            point.changed.iter().for_each(|change| change.apply(&mut result, name));
             // Before the first answer of the server there is no version to compare with.
             if point.version == Version::NONE {
-                assert!(point.from_cache && current.is_empty(), "{name}: documents of no version");
+                assert!(point.from_cache && result.is_empty(), "{name}: documents of no version");
                 continue;
             }
             let version = point.version;
             let state = replay.to(version);
-            assert_eq!(point.order, expect(state), "{name}: the result at {version} is another");
-            for (path, line) in &current {
-                let document = &state[*path];
-                assert_eq!(line.updated, document.updated, "{name}: {path} at {version}");
+            let paths: Vec<&str> = result.iter().map(|line| line.path.as_str()).collect();
+            assert_eq!(paths, expect(state), "{name}: the result at {version} is another");
+            for line in &result {
+                let updated = state[&line.path].updated;
+                assert_eq!(line.updated, updated, "{name}: {} at {version}", line.path);
             }
-            for (_, line) in point.changed.iter().filter(|(kind, _)| *kind != ChangeKind::Removed) {
-                assert_eq!(
-                    line.fields, state[&line.path].fields,
-                    "{name}: {} at {version}",
-                    line.path
-                );
+            for line in point.changed.iter().filter(|change| change.new.is_some()) {
+                let line = &line.line;
+                let fields = &state[&line.path].fields;
+                assert_eq!(&line.fields, fields, "{name}: {} at {version}", line.path);
             }
         }
     }
 }
 
-fn line(document: &DocumentSnapshot) -> Line {
-    Line {
-        path: document.path().as_str().to_owned(),
-        updated: document.update_version(),
-        fields: document.fields().cloned().unwrap_or_default(),
+impl Line {
+    fn of(document: &DocumentSnapshot) -> Line {
+        Line {
+            path: document.path().as_str().to_owned(),
+            updated: document.update_version(),
+            fields: document.fields().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Whether this is the document; `thorough`: with its fields.
+    fn is(&self, document: &DocumentSnapshot, thorough: bool) -> bool {
+        self.path == document.path().as_str()
+            && self.updated == document.update_version()
+            && (!thorough || Some(&self.fields) == document.fields())
+    }
+}
+
+impl Change {
+    fn of(change: &DocumentChange) -> Change {
+        Change {
+            kind: change.kind,
+            line: Arc::new(Line::of(&change.document)),
+            old: change.old_index,
+            new: change.new_index,
+        }
+    }
+
+    /// Carries the change out, as an app with a list on a screen would.
+    fn apply(&self, list: &mut Vec<Arc<Line>>, name: &str) {
+        let path = &self.line.path;
+        if let Some(old) = self.old {
+            let former = list.remove(old);
+            assert_eq!(&former.path, path, "{name}: the old place is another document's");
+        }
+        if let Some(new) = self.new {
+            list.insert(new, Arc::clone(&self.line));
+        }
     }
 }

@@ -152,7 +152,7 @@ fn targets(client: &Client) -> Vec<(&'static str, Query, Expect)> {
         }),
         ("edited", collection("lines").filter("edited", Operator::Equal, true), |state| {
             let edited =
-                |path: &String| state[path].fields.get("edited") == Some(&Value::from(true));
+                |path: &&str| state[*path].fields.get("edited") == Some(&Value::from(true));
             under(state, "lines/").into_iter().filter(edited).collect()
         }),
         ("counters", collection("counters"), |state| under(state, "counters/")),
@@ -160,14 +160,14 @@ fn targets(client: &Client) -> Vec<(&'static str, Query, Expect)> {
     ]
 }
 
-fn under(state: &State, prefix: &str) -> Vec<String> {
-    let from = state.range(prefix.to_owned()..);
-    from.map(|(path, _)| path).take_while(|path| path.starts_with(prefix)).cloned().collect()
+fn under<'a>(state: &'a State, prefix: &str) -> Vec<&'a str> {
+    let from = state.range(prefix.to_owned()..).map(|(path, _)| path.as_str());
+    from.take_while(|path| path.starts_with(prefix)).collect()
 }
 
-fn by_seq(state: &State, prefix: &str) -> Vec<String> {
+fn by_seq<'a>(state: &'a State, prefix: &str) -> Vec<&'a str> {
     let mut paths = under(state, prefix);
-    paths.sort_by_key(|path| (seq(state, path), path.clone()));
+    paths.sort_by_key(|path| (seq(state, path), *path));
     paths
 }
 
