@@ -25,7 +25,7 @@ const BATCH: usize = 500;
 /// Bytes of a message of the bare transfer.
 const MESSAGE: usize = 1024 * 1024;
 /// Transfers per repetition.
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 50;
 /// Connections that keep their snapshot, to see what they cost.
 const HELD: usize = 50;
 /// How long memory is left to settle before it is read.
