@@ -116,16 +116,19 @@ impl Transaction {
         };
         if writes.is_empty() {
             // What was read must still have been true together at one moment.
-            let Some(path) = reads.keys().next() else { return Ok(()) };
+            let Some((path, version)) = reads.iter().next() else { return Ok(()) };
             if reads.len() == 1 {
                 return Ok(());
             }
-            let op = WriteOp::Verify;
+            let precondition = match *version {
+                Version::NONE => Precondition::Exists(false),
+                version => Precondition::UpdateVersion(version),
+            };
             writes.push(Write {
                 path: path.clone(),
-                op,
+                op: WriteOp::Verify,
                 transforms: Vec::new(),
-                precondition: None,
+                precondition: Some(precondition),
             });
         }
         let reads = reads.into_iter().map(|(path, version)| Read { path, version }).collect();

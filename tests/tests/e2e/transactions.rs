@@ -127,6 +127,39 @@ async fn a_document_that_was_missing_must_still_be_missing() {
     assert_eq!(own.get().await.unwrap().get("by"), Some(&Value::from("bob")));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_only_reads_has_read_one_moment() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.client("alice"), server.client("bob"));
+    let missing = alice.doc("c/missing").unwrap();
+    let pair = (alice.doc("c/a").unwrap(), alice.doc("c/b").unwrap());
+    let both = |n: i64| {
+        let mut batch = bob.batch();
+        batch.set(&bob.doc("c/a").unwrap(), &json!({"n": n})).unwrap();
+        batch.set(&bob.doc("c/b").unwrap(), &json!({"n": n})).unwrap();
+        batch.commit()
+    };
+    both(1).await.unwrap();
+    let runs = std::sync::atomic::AtomicI64::new(1);
+    let seen = alice
+        .transaction(|tx| {
+            let run = runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let (missing, pair, both) = (missing.clone(), pair.clone(), &both);
+            async move {
+                tx.get(&missing).await?;
+                let a = tx.get(&pair.0).await?;
+                if run < 3 {
+                    both(run + 1).await?;
+                }
+                let b = tx.get(&pair.1).await?;
+                Ok((integer(&a, "n"), integer(&b, "n")))
+            }
+        })
+        .await
+        .unwrap();
+    assert_eq!((seen, runs.into_inner()), ((Some(3), Some(3)), 4));
+}
+
 /// Money moves between accounts; every snapshot of both listeners shows the same sum, and where they have the same
 /// version, the same accounts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
