@@ -1,6 +1,6 @@
 //! The server as a process of its own: what a crash test kills. Data and port stay the same across restarts.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -24,6 +24,8 @@ pub struct ServerProcess {
     /// The process while it runs, and the pipe whose end tells it that the test is gone. Waiting for a child closes
     /// a pipe that it still owns, so that it is kept apart.
     child: Option<(Child, ChildStdin)>,
+    /// Keeps the port while the server is down.
+    _reservation: UdpSocket,
     /// Removed when the test ends.
     _directory: Option<TempDir>,
 }
@@ -43,12 +45,13 @@ impl ServerProcess {
         if let Some(directory) = &directory {
             options.data = Some(directory.path().join("data"));
         }
-        let address = free_address();
+        let (address, reservation) = reserve();
         let mut server = ServerProcess {
             net: Net::new(address),
             options,
             address,
             child: None,
+            _reservation: reservation,
             _directory: directory,
         };
         server.restart().await;
@@ -147,12 +150,16 @@ fn binary() -> PathBuf {
     folder.join("tidemark-test-server")
 }
 
-/// A port that the kernel does not give to outgoing connections: while the server is down, an attempt to connect
-/// to it must fail, and not meet itself.
-fn free_address() -> SocketAddr {
+/// A port for a server that comes and goes, and what keeps it from every other test while the server is down: the
+/// UDP port of the same number. It is none that the kernel gives to outgoing connections: while the server is down,
+/// an attempt to connect must fail, and not meet itself.
+fn reserve() -> (SocketAddr, UdpSocket) {
     let from = 20_000 + u16::try_from(std::process::id() % 10_000).expect("below 10,000");
     (from..32_000)
         .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
-        .find(|address| std::net::TcpListener::bind(address).is_ok())
+        .find_map(|address| {
+            let reservation = UdpSocket::bind(address).ok()?;
+            std::net::TcpListener::bind(address).is_ok().then_some((address, reservation))
+        })
         .expect("one free port of thousands")
 }
