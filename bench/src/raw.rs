@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use tidemark_protocol::model::{
-    ClientId, DocumentPath, Fields, Target, TargetId, Value, Version, Write, WriteId, WriteOp,
+    ClientId, DocumentPath, Fields, Target, TargetId, Value, Write, WriteId, WriteOp,
 };
 use tidemark_protocol::wire::client::{ClientMessage, Commit, Hello, Listen};
 use tidemark_protocol::wire::server::ServerMessage;
@@ -118,6 +118,20 @@ async fn receive(stream: &mut (impl StreamExt<Item = Received> + Unpin)) -> anyh
     }
 }
 
+/// Frames of this size are changes with more to come: what ends an attach is small.
+const LARGE: usize = 1024;
+
+/// How many documents the frames hold.
+pub(crate) fn count_documents(frames: &[Bytes]) -> anyhow::Result<usize> {
+    let mut documents = 0;
+    for frame in frames {
+        if let ServerMessage::Changes(changes) = codec::decode_server(frame)? {
+            documents += changes.documents.len();
+        }
+    }
+    Ok(documents)
+}
+
 /// A connection that has said Hello.
 pub(crate) struct Session {
     socket: Socket,
@@ -182,23 +196,30 @@ impl Session {
         }
     }
 
-    /// Listens, and reads until the target is up to date. Returns the version and how many
-    /// documents came.
-    pub(crate) async fn listen(&mut self, target: Target) -> anyhow::Result<(Version, usize)> {
+    /// Listens, and reads until the target is up to date.
+    pub(crate) async fn listen(&mut self, target: Target) -> anyhow::Result<()> {
+        self.receive_attach(target).await.map(drop)
+    }
+
+    /// Listens, and returns the frames up to the consistent point. Frames as large as only changes
+    /// are stay encoded: a caller that takes the time decodes them afterwards.
+    pub(crate) async fn receive_attach(&mut self, target: Target) -> anyhow::Result<Vec<Bytes>> {
         let listen = Listen { target_id: TargetId(1), target, resume: None };
         self.socket.send(codec::encode_client(&ClientMessage::Listen(listen))).await?;
-        let mut documents = 0;
+        let mut frames = Vec::new();
         let mut attached = false;
         loop {
-            match self.next().await? {
+            let frame = self.socket.receive().await?;
+            frames.push(frame.clone());
+            if frame.len() >= LARGE {
+                continue;
+            }
+            match codec::decode_server(&frame)? {
                 ServerMessage::Listening { .. } => attached = true,
-                ServerMessage::Changes(changes) => {
-                    documents += changes.documents.len();
-                    if attached && !changes.partial {
-                        return Ok((changes.version, documents));
-                    }
+                ServerMessage::Changes(changes) if attached && !changes.partial => {
+                    return Ok(frames);
                 }
-                ServerMessage::Current { version } if attached => return Ok((version, documents)),
+                ServerMessage::Current { .. } if attached => return Ok(frames),
                 other => refuse(&other)?,
             }
         }

@@ -116,7 +116,7 @@ async fn resident_after_snapshot(server: &Server, documents: usize) -> anyhow::R
     let mut sessions = Vec::new();
     for _ in 0..HELD {
         let mut session = Session::open(server.address).await?;
-        let (_, received) = session.listen(target()?).await?;
+        let received = raw::count_documents(&session.receive_attach(target()?).await?)?;
         ensure!(received == documents, "{received} documents came instead of {documents}");
         sessions.push(session);
     }
@@ -133,8 +133,9 @@ async fn snapshot(address: SocketAddr, documents: usize) -> anyhow::Result<Trans
     let mut session = Session::open_with(address, raw::large_buffers()).await?;
     let before = session.socket().received_bytes();
     let begin = Instant::now();
-    let (_, received) = session.listen(target()?).await?;
+    let frames = session.receive_attach(target()?).await?;
     let millis = begin.elapsed().as_secs_f64() * 1e3;
+    let received = raw::count_documents(&frames)?;
     ensure!(received == documents, "{received} documents came instead of {documents}");
     Ok(Transfer { millis, bytes: session.socket().received_bytes() - before })
 }
