@@ -21,6 +21,8 @@ use crate::stats::{Latencies, median};
 
 /// Bytes of text in a document.
 const TEXT: usize = 256;
+/// Turns of the floor and Tidemark in each repetition.
+const TURNS: usize = 3;
 /// Writes in flight.
 pub(crate) const WRITERS: usize = 64;
 
@@ -41,30 +43,34 @@ struct Sample {
 /// Runs the workload.
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
     let mut samples = Vec::new();
-    for repetition in 0..plan.repetitions {
-        eprintln!("W1: repetition {} of {}", repetition + 1, plan.repetitions);
+    // A disk's speed changes within seconds: short turns, so that each meets the same.
+    let rounds = plan.repetitions * TURNS;
+    for round in 0..rounds {
+        eprintln!("W1: round {} of {rounds}", round + 1);
         samples.push(sample(plan).await?);
     }
     Ok(figures(&samples))
 }
 
 async fn sample(plan: &Plan) -> anyhow::Result<Sample> {
-    let time = plan.phase;
-    let floor_one = bare_engine(plan, 1).await?;
-    let floor_many = bare_engine(plan, WRITERS).await?;
+    let time = plan.phase / TURNS as u32;
     let data = tempfile::tempdir_in(&plan.data)?;
     let server = Server::start(&Kind::Tidemark { data: data.path().to_owned() }).await?;
     let at = server.address;
     // Not measured: the first writes of a fresh store and of a fresh process.
     many_connections(at, time / 5).await?;
+
+    let floor_one = bare_engine(plan, 1, time).await?;
     let raw_one = one_writer(at, time).await?;
+    let core_one = sdk::one_writer(at, time).await?;
+
+    let floor_many = bare_engine(plan, WRITERS, time).await?;
     let cpu = server.cpu()?;
     let begin = Instant::now();
     let connections = many_connections(at, time).await?;
     let cpu = server.cpu()?.saturating_sub(cpu).as_secs_f64();
     let connections_cpu = cpu / (connections * begin.elapsed().as_secs_f64()) * 10_000.0;
     let pipelined = one_connection(at, time).await?;
-    let core_one = sdk::one_writer(at, time).await?;
     let core_many = sdk::many_writes(at, WRITERS, time).await?;
     server.stop().await?;
     Ok(Sample {
@@ -79,9 +85,9 @@ async fn sample(plan: &Plan) -> anyhow::Result<Sample> {
     })
 }
 
-async fn bare_engine(plan: &Plan, group: usize) -> anyhow::Result<EngineFigures> {
+async fn bare_engine(plan: &Plan, group: usize, time: Duration) -> anyhow::Result<EngineFigures> {
     let data = tempfile::tempdir_in(&plan.data)?;
-    let arguments = engine_arguments(data.path(), group, plan.phase);
+    let arguments = engine_arguments(data.path(), group, time);
     Ok(serde_json::from_str(&child::run(arguments).await?)?)
 }
 
