@@ -457,3 +457,40 @@ async fn a_token_from_before_the_log_resets_the_target() {
     assert_eq!(listener.targets[&0].documents.len(), 2);
     assert_eq!(world.database.metrics().resets.get(), 1);
 }
+
+#[tokio::test]
+async fn a_commit_that_was_told_in_part_is_told_to_its_end() {
+    let heartbeat = Duration::from_secs(3_600);
+    let options = DatabaseOptions { outbox_bytes: 600, heartbeat, ..DatabaseOptions::default() };
+    let world = World::new(options).await;
+    let mut all = collection("c");
+    all.limit = Some(1_000);
+    // One commit changes both targets: it is sent in two frames, the first of them partial.
+    let targets = [Target::Query(collection("c")), Target::Query(all)];
+    let (mut writer, mut slow, mut probe) =
+        (world.connect(1).await, world.connect(2).await, world.connect(3).await);
+    for (id, target) in (0..).zip(&targets) {
+        slow.listen(id, target.clone(), None).await;
+    }
+    probe.listen(0, targets[0].clone(), None).await;
+    slow.until(Version::NONE).await;
+    let created = writer.commit(vec![set("c/passing", 1)]).await.unwrap();
+    assert!(matches!(slow.next().await, Seen::Other), "the first part");
+    // The rest waits while much more comes than may wait: it is dropped and replayed.
+    for n in 0..100 {
+        writer.commit(vec![set(&format!("c/d{n}"), n)]).await.unwrap();
+    }
+    let mut delete = set("c/passing", 1);
+    delete.op = WriteOp::Delete;
+    writer.commit(vec![delete]).await.unwrap();
+    let last = writer.commit(vec![set("c/last", 1)]).await.unwrap();
+    // What another listener has been told, all have been told or dropped.
+    probe.until(last).await;
+    assert!(slow.at < created);
+    slow.until(last).await;
+    assert!(world.database.metrics().resyncs.get() > 0, "the slow listener was not dropped");
+    for copy in slow.targets.values() {
+        assert_eq!(copy.documents.len(), 101);
+        assert!(!copy.documents.contains_key("c/passing"), "what was told in part stays for ever");
+    }
+}

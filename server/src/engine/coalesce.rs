@@ -8,6 +8,17 @@ use tidemark_protocol::model::{DocumentPath, Version};
 use super::delta::{Delta, DocumentChange, GroupId};
 use super::outbox::Entry;
 
+/// Takes off the rest of a commit of which a part has been sent, up to its consistent point.
+pub(super) fn split_open(stream: &mut VecDeque<Entry>, open: bool) -> VecDeque<Entry> {
+    let ends = |entry: &Entry| !matches!(entry, Entry::Delta { partial: true, .. });
+    let rest = match stream.iter().position(ends) {
+        Some(end) if open => end + 1,
+        None if open => stream.len(),
+        Some(_) | None => 0,
+    };
+    stream.drain(..rest).collect()
+}
+
 /// Merges each run of changes between attaches into one consistent point. Returns the bytes left.
 pub(super) fn merge_stream(stream: &mut VecDeque<Entry>) -> usize {
     let mut run = Vec::new();
@@ -23,20 +34,20 @@ pub(super) fn merge_stream(stream: &mut VecDeque<Entry>) -> usize {
     }
     merged.extend(merge_run(run));
     *stream = merged;
-    bytes(stream.iter())
+    bytes(stream)
 }
 
-/// Drops what is behind the last attach. Returns its bytes.
-pub(super) fn drop_tail(stream: &mut VecDeque<Entry>) -> usize {
+/// Drops what is behind the last attach.
+pub(super) fn drop_tail(stream: &mut VecDeque<Entry>) {
     let is_bulk = |entry: &Entry| matches!(entry, Entry::Bulk { .. });
     let keep = stream.iter().rposition(is_bulk).map_or(0, |last| last + 1);
-    let dropped = bytes(stream.iter().skip(keep));
     stream.truncate(keep);
-    dropped
 }
 
-fn bytes<'a>(entries: impl Iterator<Item = &'a Entry>) -> usize {
-    entries
+/// The bytes of the changes.
+pub(super) fn bytes(stream: &VecDeque<Entry>) -> usize {
+    stream
+        .iter()
         .map(|entry| match entry {
             Entry::Delta { delta, partial } => delta.frame(*partial).len(),
             Entry::Current(_) | Entry::Bulk { .. } => 0,

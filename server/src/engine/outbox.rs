@@ -46,6 +46,10 @@ struct Inner {
     stream_bytes: usize,
     /// The last consistent point taken for sending: where a dropped connection continues.
     sent: Version,
+    /// Set when a partial frame is taken, cleared by the next that is not: the version whose changes
+    /// the peer has been told in part. The rest of them must come, so it is neither merged nor
+    /// dropped: a replay from `sent` would not take back what the part has told.
+    open: Option<Version>,
     /// The last consistent point put in.
     queued: Version,
     /// Set when changes were dropped, cleared when a replay is put in.
@@ -55,6 +59,13 @@ struct Inner {
     /// The attach at the front has been taken out to wait for its next frame.
     bulk_taken: bool,
     closed: bool,
+}
+
+impl Inner {
+    /// Whether a replay is to be asked for, once the stream is empty.
+    fn wants_replay(&self) -> bool {
+        self.behind && !self.replay_requested && !self.bulk_taken && self.open.is_none()
+    }
 }
 
 /// The queue of one connection: the engine puts in, the session takes out.
@@ -162,11 +173,12 @@ impl Outbox {
     /// Puts in the changes of a group.
     pub(super) fn push_delta(&self, delta: &Arc<Delta>, partial: bool) {
         let mut inner = self.lock();
-        if inner.closed || inner.behind {
+        let completes = inner.open == Some(delta.version);
+        if inner.closed || (inner.behind && !completes) {
             return;
         }
         let size = delta.frame(partial).len();
-        if inner.stream_bytes + size > self.shared.options.outbox_bytes {
+        if inner.stream_bytes + size > self.shared.options.outbox_bytes && !completes {
             self.make_room(&mut inner, size);
             if inner.behind {
                 drop(inner);
@@ -236,13 +248,15 @@ impl Outbox {
     fn make_room(&self, inner: &mut Inner, size: usize) {
         let limit = self.shared.options.outbox_bytes;
         self.shared.metrics.coalesced.add(1);
-        inner.stream_bytes = coalesce::merge_stream(&mut inner.stream);
+        let rest = coalesce::split_open(&mut inner.stream, inner.open.is_some());
+        let waiting = coalesce::merge_stream(&mut inner.stream);
         // Half the bound: merging again for every further change would cost too much.
-        if inner.stream_bytes + size <= limit / 2 {
-            return;
+        if waiting + size > limit / 2 {
+            inner.behind = true;
+            coalesce::drop_tail(&mut inner.stream);
         }
-        inner.behind = true;
-        inner.stream_bytes -= coalesce::drop_tail(&mut inner.stream);
+        rest.into_iter().rev().for_each(|entry| inner.stream.push_front(entry));
+        inner.stream_bytes = coalesce::bytes(&inner.stream);
     }
 
     /// Asks for the replay of what was dropped. It counts as asked for only when it was.
@@ -271,7 +285,7 @@ impl Outbox {
         }
         loop {
             match inner.stream.pop_front() {
-                None if inner.behind && !inner.replay_requested && !inner.bulk_taken => {
+                None if inner.wants_replay() => {
                     return Next::Replay;
                 }
                 None => return Next::Empty,
@@ -282,6 +296,7 @@ impl Outbox {
                 Some(Entry::Delta { delta, partial }) => {
                     let frame = delta.frame(partial);
                     inner.stream_bytes -= frame.len();
+                    inner.open = partial.then_some(delta.version);
                     if !partial {
                         inner.sent = delta.version;
                     }
