@@ -21,8 +21,10 @@ use super::view::{Scan, Undo, top};
 use super::window;
 use crate::store::{ScanDirection, Snapshot};
 
-/// Bytes of documents in one frame.
-const FRAME_BYTES: usize = 128 << 10;
+/// Bytes of documents in one frame. The socket keeps a buffer of the largest frame it has sent, for
+/// as long as the connection lives: larger frames save a few per cent of time and cost every
+/// listener their size.
+const FRAME_BYTES: usize = 32 << 10;
 /// Log entries read at a time.
 const LOG_ROWS: usize = 512;
 
@@ -142,7 +144,9 @@ impl Attach {
                 let mut scan = Scan::new(&*self.snapshot, self.shared.keys, matcher);
                 while let Some(rows) = scan.next_bytes().await? {
                     for bytes in rows {
-                        frames.push_document(bytes).await?;
+                        if frames.add(bytes) {
+                            frames.flush().await?;
+                        }
                     }
                 }
             }
@@ -346,11 +350,16 @@ impl<'a> Frames<'a> {
         Changes { group, version, partial: true, ..Changes::default() }
     }
 
-    async fn push_document(&mut self, bytes: Bytes) -> Result<(), Stop> {
+    /// Adds a document. True: the frame is full.
+    fn add(&mut self, bytes: Bytes) -> bool {
         self.bytes += bytes.len();
         self.documents += 1;
         self.message.documents.push(bytes);
-        if self.bytes >= FRAME_BYTES { self.flush().await } else { Ok(()) }
+        self.bytes >= FRAME_BYTES
+    }
+
+    async fn push_document(&mut self, bytes: Bytes) -> Result<(), Stop> {
+        if self.add(bytes) { self.flush().await } else { Ok(()) }
     }
 
     async fn push(&mut self, path: DocumentPath, change: DocumentChange) -> Result<(), Stop> {

@@ -26,6 +26,13 @@ use super::shared::Shared;
 use super::stage::Stage;
 use crate::store::{Key, Snapshot, Store, StoreError};
 
+/// How long after the last arrival a batch waits for the commits expected: a part of what writing
+/// the last batch took, between these two.
+const MIN_PAUSE: Duration = Duration::from_micros(50);
+const MAX_PAUSE: Duration = Duration::from_micros(500);
+/// How often the lane looks in vain before it stops waiting, whatever the clock says.
+const MAX_IDLE_ROUNDS: u32 = 2_000;
+
 /// How often an idle lane looks for log entries that have outlived their retention.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -70,6 +77,11 @@ pub(super) struct Lane {
     outcomes: Outcomes,
     /// Set when a batch failed: what is on disk is unknown, so nothing more is committed.
     failed: Option<String>,
+    /// How many commands the next batch can be expected to hold: as many as the last one answered,
+    /// whose writers may write again, and those that came while it was being written.
+    expected: usize,
+    /// How long the last batch took to write.
+    writing: Duration,
 }
 
 /// A batch while it is being built.
@@ -92,7 +104,18 @@ impl Lane {
         snapshot: Arc<dyn Snapshot>,
     ) -> Lane {
         let outcomes = Outcomes::default();
-        Lane { store, keys, shared, fanout, meta, snapshot, outcomes, failed: None }
+        Lane {
+            store,
+            keys,
+            shared,
+            fanout,
+            meta,
+            snapshot,
+            outcomes,
+            failed: None,
+            expected: 0,
+            writing: Duration::ZERO,
+        }
     }
 
     /// Runs until it is closed or nobody can send to it any more.
@@ -104,16 +127,43 @@ impl Lane {
             let received = tokio::select! {
                 received = commands.recv_many(&mut queue, max) => received,
                 _ = trim.tick() => {
-                    self.run_batch(vec![]).await;
+                    self.run_batch(vec![], &commands).await;
                     continue;
                 }
             };
             if received == 0 {
                 return;
             }
-            if let Some(done) = self.run_batch(std::mem::take(&mut queue)).await {
+            self.gather(&mut queue, &mut commands).await;
+            let batch = std::mem::take(&mut queue);
+            if let Some(done) = self.run_batch(batch, &commands).await {
                 // Whoever closes waits for this; if it does not, there is nobody to tell.
                 let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    /// Gives the expected commands a moment to come. A batch costs one fsync however much is in it:
+    /// without this, writers that wait for their answers fall into two halves that take turns, and
+    /// each waits for the other's fsync as well. A lone writer is never waited for.
+    async fn gather(&self, batch: &mut Vec<LaneCommand>, queue: &mut mpsc::Receiver<LaneCommand>) {
+        let wanted = self.expected.min(self.shared.options.group_commit_max);
+        let pause = (self.writing / 8).clamp(MIN_PAUSE, MAX_PAUSE);
+        let mut last = self.shared.clock.monotonic();
+        // Bounded also by rounds, for a clock that stands still.
+        let mut idle = 0;
+        while batch.len() < wanted && idle < MAX_IDLE_ROUNDS {
+            // Sessions read their sockets meanwhile. A timer would be too coarse.
+            tokio::task::yield_now().await;
+            let now = self.shared.clock.monotonic();
+            if let Ok(command) = queue.try_recv() {
+                batch.push(command);
+                (last, idle) = (now, 0);
+                continue;
+            }
+            idle += 1;
+            if now.saturating_sub(last) > pause {
                 return;
             }
         }
@@ -130,7 +180,11 @@ impl Lane {
     }
 
     /// Carries out commands as one storage transaction. Returns who waits for the lane to close.
-    async fn run_batch(&mut self, commands: Vec<LaneCommand>) -> Option<oneshot::Sender<()>> {
+    async fn run_batch(
+        &mut self,
+        commands: Vec<LaneCommand>,
+        queue: &mpsc::Receiver<LaneCommand>,
+    ) -> Option<oneshot::Sender<()>> {
         let mut batch = self.new_batch();
         let mut closing = None;
         for command in commands {
@@ -139,7 +193,7 @@ impl Lane {
                     self.commit(&mut batch, client, connection, &commit, outbox).await;
                     drop((commit, admission));
                     if batch.bytes >= BATCH_BYTES {
-                        self.finish(batch).await;
+                        self.finish(batch, queue).await;
                         batch = self.new_batch();
                     }
                 }
@@ -152,7 +206,7 @@ impl Lane {
                 LaneCommand::Close { done } => closing = Some(done),
             }
         }
-        self.finish(batch).await;
+        self.finish(batch, queue).await;
         closing
     }
 
@@ -217,7 +271,7 @@ impl Lane {
     }
 
     /// Makes the batch durable, then answers and tells the fan-out.
-    async fn finish(&mut self, batch: Building) {
+    async fn finish(&mut self, batch: Building, queue: &mpsc::Receiver<LaneCommand>) {
         let Building { commits, mut replies, last_version, .. } = batch;
         let written = match &self.failed {
             Some(_) => false,
@@ -229,6 +283,7 @@ impl Lane {
                 }
             },
         };
+        self.expected = replies.len() + queue.len();
         if written && !commits.is_empty() {
             self.shared.metrics.commits.add(commits.len() as u64);
             let snapshot = Arc::clone(&self.snapshot);
@@ -281,6 +336,7 @@ impl Lane {
         if commits.is_empty() && trimmed.is_empty() && !self.outcomes.is_dirty() {
             return Ok(());
         }
+        let begun = self.shared.clock.monotonic();
         let mut transaction = self.store.begin().await?;
         for key in trimmed {
             transaction.delete(key);
@@ -299,6 +355,7 @@ impl Lane {
         meta.last_version = last_version.0;
         transaction.put(self.keys.meta(), meta.encode_to_vec().into());
         transaction.commit().await?;
+        self.writing = self.shared.clock.monotonic().saturating_sub(begun);
         self.snapshot = self.store.snapshot().await?;
         self.shared.metrics.batches.add(1);
         self.shared.metrics.log_bytes.set(meta.log_bytes);
