@@ -242,20 +242,9 @@ impl Session {
 
 /// An error for the frames that mean the measurement has failed.
 fn refuse(message: &ServerMessage) -> anyhow::Result<()> {
-    match message {
-        ServerMessage::TargetError { status, .. }
-        | ServerMessage::RequestError { status, .. }
-        | ServerMessage::Rejected { status, .. }
-        | ServerMessage::Error { status }
-        | ServerMessage::GoAway { status, .. } => bail!("the server refused: {status}"),
-        ServerMessage::Welcome(_)
-        | ServerMessage::Listening { .. }
-        | ServerMessage::Reset { .. }
-        | ServerMessage::Changes(_)
-        | ServerMessage::Current { .. }
-        | ServerMessage::Committed { .. }
-        | ServerMessage::Result(_)
-        | ServerMessage::Pong { .. } => Ok(()),
+    match message.refusal() {
+        Some(status) => bail!("the server refused: {status}"),
+        None => Ok(()),
     }
 }
 

@@ -477,19 +477,7 @@ async fn queued(queueing: &mut Option<Queueing>) {
 }
 
 fn count_error(metrics: &SessionMetrics, message: &ServerMessage) {
-    match message {
-        ServerMessage::TargetError { status, .. }
-        | ServerMessage::Rejected { status, .. }
-        | ServerMessage::RequestError { status, .. }
-        | ServerMessage::Error { status }
-        | ServerMessage::GoAway { status, .. } => metrics.error(status.code),
-        ServerMessage::Welcome(_)
-        | ServerMessage::Listening { .. }
-        | ServerMessage::Reset { .. }
-        | ServerMessage::Changes(_)
-        | ServerMessage::Current { .. }
-        | ServerMessage::Committed { .. }
-        | ServerMessage::Result(_)
-        | ServerMessage::Pong { .. } => {}
+    if let Some(status) = message.refusal() {
+        metrics.error(status.code);
     }
 }

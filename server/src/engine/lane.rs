@@ -384,9 +384,3 @@ impl Lane {
         entries
     }
 }
-
-impl From<EngineError> for Status {
-    fn from(error: EngineError) -> Status {
-        error.status()
-    }
-}

@@ -28,6 +28,27 @@ pub enum ServerMessage {
     GoAway { status: Status, reconnect_after: Option<Duration> },
 }
 
+impl ServerMessage {
+    /// Why the server refuses, if that is what the message says.
+    pub fn refusal(&self) -> Option<&Status> {
+        match self {
+            ServerMessage::TargetError { status, .. }
+            | ServerMessage::Rejected { status, .. }
+            | ServerMessage::RequestError { status, .. }
+            | ServerMessage::Error { status }
+            | ServerMessage::GoAway { status, .. } => Some(status),
+            ServerMessage::Welcome(_)
+            | ServerMessage::Listening { .. }
+            | ServerMessage::Reset { .. }
+            | ServerMessage::Changes(_)
+            | ServerMessage::Current { .. }
+            | ServerMessage::Committed { .. }
+            | ServerMessage::Result(_)
+            | ServerMessage::Pong { .. } => None,
+        }
+    }
+}
+
 /// Answers Hello.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
