@@ -26,3 +26,17 @@ pub const TRANSFORMS_PER_DOCUMENT: usize = 500;
 pub const QUERY_COMPONENTS: usize = 100;
 /// How deep `and` may be nested in a filter.
 pub const FILTER_DEPTH: usize = 20;
+/// Fields of one declared index.
+pub const INDEX_FIELDS: usize = 100;
+/// Index entries of one document.
+pub const INDEX_ENTRIES: usize = 40_000;
+/// Bytes of a value that an index orders by.
+pub const INDEXED_BYTES: usize = 1_500;
+/// Disjunctions of a query, once it is written as an `or` of `and`s.
+pub const DISJUNCTIONS: usize = 30;
+/// Values of a `not-in`.
+pub const NOT_IN_VALUES: usize = 10;
+/// Aggregations of one query.
+pub const AGGREGATIONS: usize = 5;
+/// Documents that a search for the nearest returns.
+pub const NEAREST_DOCUMENTS: u32 = 1_000;

@@ -4,6 +4,7 @@ mod document;
 mod error;
 mod field_path;
 mod ids;
+mod index;
 pub mod key;
 pub mod limits;
 mod matching;
@@ -20,6 +21,7 @@ pub use document::{Document, Fields};
 pub use error::{Code, ModelError};
 pub use field_path::FieldPath;
 pub use ids::{ClientId, Incarnation, ResumeToken, TargetId, Version, WriteId};
+pub use index::{IndexDefinition, IndexField, IndexMode, IndexScope};
 pub use matching::Matcher;
 pub use merge::{Applied, apply_write, check_precondition};
 pub use mutation::{
