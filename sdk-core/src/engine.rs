@@ -223,6 +223,9 @@ impl Engine {
                     Err(error) => self.drop_connection(error.into()),
                 }
             }
+            ServerMessage::Aggregated(_) | ServerMessage::AggregateResult(_) => {
+                self.drop_connection(Error::new(Code::Internal, "nothing was to be computed"));
+            }
             ServerMessage::Current { version } => self.consistent(version),
             ServerMessage::TargetError { target, status } => {
                 self.target_failed(target, &status.into());
@@ -261,6 +264,8 @@ impl Engine {
             ServerMessage::Listening { .. }
             | ServerMessage::Reset { .. }
             | ServerMessage::Changes(_)
+            | ServerMessage::Aggregated(_)
+            | ServerMessage::AggregateResult(_)
             | ServerMessage::Current { .. }
             | ServerMessage::TargetError { .. }
             | ServerMessage::Committed { .. }

@@ -324,7 +324,8 @@ impl Session {
             | Action::Unlisten(_)
             | Action::Acknowledge(_)
             | Action::Get { .. }
-            | Action::Query { .. } => self.ask(action),
+            | Action::Query { .. }
+            | Action::Aggregate { .. } => self.ask(action),
         }
         Ok(())
     }
@@ -453,7 +454,10 @@ async fn request(connection: Connection, action: Action, admission: Option<Admis
         Action::Unlisten(target) => connection.unlisten(target).await,
         Action::Acknowledge(through) => connection.acknowledge(through).await,
         Action::Get { request, paths } => connection.get(request, paths),
-        Action::Query { request, query } => connection.query(request, query),
+        Action::Query { request, query, explain } => connection.query(request, query, explain),
+        Action::Aggregate { request, aggregate, explain } => {
+            connection.aggregate(request, aggregate, explain);
+        }
         Action::Connect(_)
         | Action::Send(_)
         | Action::Ping

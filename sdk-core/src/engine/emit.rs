@@ -350,7 +350,7 @@ impl Engine {
                 Target::Documents(paths) => {
                     paths.iter().any(|path| self.documents.has_pending(path))
                 }
-                Target::Query(_) => false,
+                Target::Query(_) | Target::Aggregate(_) => false,
             };
         SnapshotMetadata { from_cache: !listened.current, has_pending_writes }
     }
@@ -454,7 +454,7 @@ impl Engine {
         let listened = self.targets.remove(id)?;
         match &listened.target {
             Target::Documents(paths) => self.documents.clear_paths(id, paths),
-            Target::Query(_) => self.documents.clear(id),
+            Target::Query(_) | Target::Aggregate(_) => self.documents.clear(id),
         }
         self.release();
         self.refresh(BTreeSet::new());

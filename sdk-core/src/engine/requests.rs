@@ -97,7 +97,7 @@ impl Requests {
                     ClientMessage::Get { request: number, paths: paths.clone() }
                 }
                 Request::Query { query } => {
-                    ClientMessage::Query { request: number, query: query.clone() }
+                    ClientMessage::Query { request: number, query: query.clone(), explain: false }
                 }
             };
             messages.push((*ticket, message));
@@ -218,6 +218,7 @@ fn estimate(message: &ClientMessage) -> usize {
         }
         // Their parts are limited by the model.
         ClientMessage::Query { .. }
+        | ClientMessage::Aggregate { .. }
         | ClientMessage::Listen(_)
         | ClientMessage::Hello(_)
         | ClientMessage::Unlisten { .. }

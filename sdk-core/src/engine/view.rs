@@ -65,6 +65,8 @@ impl View {
                 (Selector::Query(Box::new(Matcher::new(query.clone()))), query.limit)
             }
             Target::Documents(paths) => (Selector::Documents(paths.clone()), None),
+            // No documents come for it, only values.
+            Target::Aggregate(_) => (Selector::Documents(vec![]), None),
         };
         let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         View { selector, limit, all: Arc::default(), pending: 0, from_cache: true }

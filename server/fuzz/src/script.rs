@@ -136,6 +136,7 @@ impl Run {
             | Action::Acknowledge(_)
             | Action::Get { .. }
             | Action::Query { .. }
+            | Action::Aggregate { .. }
             | Action::Ping => assert!(self.connected, "only with a connection: {action:?}"),
         }
     }
@@ -192,6 +193,7 @@ fn valid(choice: u8) -> ClientMessage {
         5 => ClientMessage::Query {
             request: small,
             query: Query::collection(&CollectionPath::parse("rooms").expect("a valid path")),
+            explain: small.is_multiple_of(2),
         },
         6 => ClientMessage::Ping { nonce: u64::from(small) },
         _ => ClientMessage::Acknowledge { through: WriteId(u64::from(small)) },

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tidemark_protocol::model::{
-    ClientId, Code, DocumentPath, ModelError, Query, Target, TargetId, WriteId,
+    AggregateQuery, ClientId, Code, DocumentPath, ModelError, Query, Target, TargetId, WriteId,
 };
 use tidemark_protocol::wire::client::{Commit, Listen};
 use tidemark_protocol::wire::server::{ServerMessage, Status};
@@ -95,9 +95,12 @@ impl Connection {
 
     /// Begins to listen. Listening and changes, or TargetError, come as frames.
     pub async fn listen(&self, listen: Listen) {
-        if let Target::Query(query) = &listen.target
-            && let Err(error) = query.validate()
-        {
+        let checked = match &listen.target {
+            Target::Query(query) => query.validate(),
+            Target::Aggregate(_) => Err(ModelError::unimplemented("a live aggregate")),
+            Target::Documents(_) => Ok(()),
+        };
+        if let Err(error) = checked {
             let (target, status) = (listen.target_id, status(error));
             return self.send(&ServerMessage::TargetError { target, status });
         }
@@ -122,12 +125,21 @@ impl Connection {
     }
 
     /// Answers a query. Result or RequestError comes as frames.
-    pub fn query(&self, request: u32, query: Query) {
+    pub fn query(&self, request: u32, query: Query, explain: bool) {
         if let Err(error) = query.validate() {
             let status = status(error);
             return self.send(&ServerMessage::RequestError { request, status });
         }
-        self.read(request, Read::Query(query));
+        self.read(request, Read::Query { query, explain });
+    }
+
+    /// Answers an aggregate query. AggregateResult or RequestError comes as a frame.
+    pub fn aggregate(&self, request: u32, aggregate: AggregateQuery, explain: bool) {
+        if let Err(error) = aggregate.validate() {
+            let status = status(error);
+            return self.send(&ServerMessage::RequestError { request, status });
+        }
+        self.read(request, Read::Aggregate { aggregate, explain });
     }
 
     fn read(&self, request: u32, read: Read) {

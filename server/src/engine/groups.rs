@@ -166,6 +166,8 @@ fn source(target: &Target) -> Source {
                 None => Source::Query(matcher),
             }
         }
+        // Refused before it comes here.
+        Target::Aggregate(_) => Source::Documents(vec![]),
         Target::Documents(paths) => {
             let mut paths = paths.clone();
             paths.sort_by(|a, b| a.as_str().cmp(b.as_str()));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidemark_protocol::model::{DocumentPath, Matcher, Query};
-use tidemark_protocol::wire::server::{QueryResult, ServerMessage};
+use tidemark_protocol::model::{AggregateQuery, DocumentPath, Matcher, ModelError, Query};
+use tidemark_protocol::wire::server::{QueryResult, ServerMessage, Status};
 
 use super::error::EngineError;
 use super::outbox::Outbox;
@@ -19,7 +19,8 @@ const GET_ROWS: usize = 256;
 /// What is read.
 pub(super) enum Read {
     Get(Vec<DocumentPath>),
-    Query(Query),
+    Query { query: Query, explain: bool },
+    Aggregate { aggregate: AggregateQuery, explain: bool },
 }
 
 /// Answers a request; an error becomes a typed refusal.
@@ -29,7 +30,15 @@ pub(super) async fn answer(shared: Arc<Shared>, outbox: Arc<Outbox>, request: u3
     let mut frames = Frames::new(&outbox, request, &published);
     let result = match read {
         Read::Get(paths) => get(&shared, &published, &paths, &mut frames).await,
-        Read::Query(query) => run_query(&shared, &published, query, &mut frames).await,
+        Read::Query { query, explain: false } => {
+            run_query(&shared, &published, query, &mut frames).await
+        }
+        Read::Query { explain: true, .. } | Read::Aggregate { .. } => {
+            let error = ModelError::unimplemented("an explained or an aggregate query");
+            let status = Status { code: error.code, message: error.message };
+            outbox.send(&ServerMessage::RequestError { request, status });
+            return;
+        }
     };
     match result {
         Ok(()) => frames.finish().await,

@@ -144,6 +144,11 @@ fn name_range(keys: Keys, matcher: &Matcher) -> KeyRange {
             Operator::LessThanOrEqual => narrow(Bound::End, &filter.value, true),
             Operator::GreaterThan => narrow(Bound::Start, &filter.value, false),
             Operator::GreaterThanOrEqual => narrow(Bound::Start, &filter.value, true),
+            Operator::NotEqual
+            | Operator::In
+            | Operator::NotIn
+            | Operator::ArrayContains
+            | Operator::ArrayContainsAny => {}
         }
     }
     let (first, last) = match natural_order(matcher) {

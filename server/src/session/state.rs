@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidemark_protocol::model::{
-    Code, DocumentPath, Incarnation, ModelError, Query, Target, TargetId, Timestamp, WriteId,
+    AggregateQuery, Code, DocumentPath, Incarnation, ModelError, Query, Target, TargetId,
+    Timestamp, WriteId,
 };
 use tidemark_protocol::wire::client::{ClientMessage, Commit, Hello, Listen};
 use tidemark_protocol::wire::codec::{DecodeError, Scope, decode_client};
@@ -94,6 +95,12 @@ pub enum Action {
     Query {
         request: u32,
         query: Query,
+        explain: bool,
+    },
+    Aggregate {
+        request: u32,
+        aggregate: AggregateQuery,
+        explain: bool,
     },
     /// A WebSocket ping, which any client answers.
     Ping,
@@ -319,8 +326,11 @@ impl State {
                     actions.push(Action::Send(ServerMessage::RequestError { request, status }));
                 }
             },
-            ClientMessage::Query { request, query } => {
-                actions.push(Action::Query { request, query });
+            ClientMessage::Query { request, query, explain } => {
+                actions.push(Action::Query { request, query, explain });
+            }
+            ClientMessage::Aggregate { request, aggregate, explain } => {
+                actions.push(Action::Aggregate { request, aggregate, explain });
             }
             ClientMessage::Ping { nonce } => {
                 actions.push(Action::Send(ServerMessage::Pong { nonce, server_time: world.wall }));

@@ -78,7 +78,7 @@ async fn questions_without_reading_the_answers_do_not_fill_the_memory() {
     // 3.6 GB of answers. The server stops reading when the answers wait, then so do the questions.
     let asking = async {
         for request in 0..2_000 {
-            let question = ClientMessage::Query { request, query: query("large") };
+            let question = ClientMessage::Query { request, query: query("large"), explain: false };
             ask.send(Message::Binary(encode_client(&question))).await.unwrap();
         }
     };

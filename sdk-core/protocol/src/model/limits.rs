@@ -40,3 +40,5 @@ pub const NOT_IN_VALUES: usize = 10;
 pub const AGGREGATIONS: usize = 5;
 /// Documents that a search for the nearest returns.
 pub const NEAREST_DOCUMENTS: u32 = 1_000;
+/// Fields that a query's results are limited to.
+pub const PROJECTED_FIELDS: usize = 1_000;

@@ -5,17 +5,28 @@ use std::cmp::Ordering;
 
 use super::document::Document;
 use super::field_path::FieldPath;
-use super::path::CollectionPath;
-use super::query::{Cursor, Direction, FieldFilter, Operator, Order, Query};
+use super::path::{CollectionPath, DocumentPath};
+use super::query::{Cursor, Direction, FieldFilter, Filter, Operator, Order, Query};
 use super::value::{TypeOrder, Value};
+
+/// Which collections are meant.
+#[derive(Clone, Debug)]
+enum Source {
+    One(CollectionPath),
+    /// All of an id, under a document or anywhere.
+    Group {
+        parent: Option<DocumentPath>,
+        id: String,
+    },
+}
 
 /// A query with its full order computed once.
 #[derive(Clone, Debug)]
 pub struct Matcher {
     query: Query,
     order: Vec<Order>,
-    filters: Vec<FieldFilter>,
-    collection: CollectionPath,
+    filter: Option<Filter>,
+    source: Source,
 }
 
 impl Matcher {
@@ -26,8 +37,12 @@ impl Matcher {
     pub fn new(query: Query) -> Matcher {
         Matcher {
             order: query.full_order(),
-            filters: query.field_filters().cloned().collect(),
-            collection: query.collection_path(),
+            filter: query.filter.clone(),
+            source: if query.all_descendants {
+                Source::Group { parent: query.parent.clone(), id: query.collection_id.clone() }
+            } else {
+                Source::One(query.collection_path())
+            },
             query,
         }
     }
@@ -44,8 +59,8 @@ impl Matcher {
 
     /// Whether the document is in the result, limit aside.
     pub fn matches(&self, document: &Document) -> bool {
-        self.collection.contains(&document.path)
-            && self.filters.iter().all(|filter| satisfies(document, filter))
+        self.source.contains(&document.path)
+            && self.filter.as_ref().is_none_or(|filter| holds(document, filter))
             && self.order.iter().all(|order| has(document, &order.field))
             && self.query.start.as_ref().is_none_or(|start| self.is_after_start(document, start))
             && self.query.end.as_ref().is_none_or(|end| self.is_before_end(document, end))
@@ -80,6 +95,29 @@ impl Matcher {
             })
             .find(|ordering| ordering.is_ne())
             .unwrap_or(Ordering::Equal)
+    }
+}
+
+impl Source {
+    fn contains(&self, path: &DocumentPath) -> bool {
+        match self {
+            Source::One(collection) => collection.contains(path),
+            Source::Group { parent, id } => {
+                path.split().0.rsplit('/').next() == Some(id)
+                    && parent.as_ref().is_none_or(|parent| {
+                        let below = path.as_str().strip_prefix(parent.as_str());
+                        below.is_some_and(|below| below.starts_with('/'))
+                    })
+            }
+        }
+    }
+}
+
+fn holds(document: &Document, filter: &Filter) -> bool {
+    match filter {
+        Filter::Field(filter) => satisfies(document, filter),
+        Filter::And(filters) => filters.iter().all(|filter| holds(document, filter)),
+        Filter::Or(filters) => filters.iter().any(|filter| holds(document, filter)),
     }
 }
 
@@ -120,23 +158,76 @@ fn directed(direction: Direction, ordering: Ordering) -> Ordering {
 
 fn satisfies(document: &Document, filter: &FieldFilter) -> bool {
     let (operator, operand) = (filter.operator, &filter.value);
-    if !filter.field.is_document_id() {
-        let Some(value) = document.get(&filter.field) else { return false };
-        if value.type_order() != operand.type_order() {
-            return false;
+    if filter.field.is_document_id() {
+        return name_satisfies(document, operator, operand);
+    }
+    let Some(value) = document.get(&filter.field) else { return false };
+    let equals = |other: &Value| value.compare(other).is_eq();
+    match operator {
+        Operator::Equal => equals(operand),
+        Operator::NotEqual => !matches!(value, Value::Null) && !equals(operand),
+        Operator::In => elements(operand).iter().any(equals),
+        Operator::NotIn => {
+            !matches!(value, Value::Null)
+                && !elements(operand).iter().any(|it| matches!(it, Value::Null) || equals(it))
         }
-        // NaN and null are equal to themselves and neither below nor above anything.
-        let is_unordered = |value: &Value| value.is_nan() || matches!(value, Value::Null);
-        if operator.is_inequality() && (is_unordered(value) || is_unordered(operand)) {
-            return false;
+        Operator::ArrayContains => {
+            elements(value).iter().any(|element| element.compare(operand).is_eq())
+        }
+        Operator::ArrayContainsAny => elements(value)
+            .iter()
+            .any(|element| elements(operand).iter().any(|it| element.compare(it).is_eq())),
+        Operator::LessThan
+        | Operator::LessThanOrEqual
+        | Operator::GreaterThan
+        | Operator::GreaterThanOrEqual => {
+            // NaN and null are equal to themselves and neither below nor above anything.
+            let is_unordered = |value: &Value| value.is_nan() || matches!(value, Value::Null);
+            value.type_order() == operand.type_order()
+                && !is_unordered(value)
+                && !is_unordered(operand)
+                && is_beyond(operator, value.compare(operand))
         }
     }
-    let ordering = compare_field(document, &filter.field, operand);
+}
+
+fn name_satisfies(document: &Document, operator: Operator, operand: &Value) -> bool {
+    let ordering = |operand: &Value| match operand {
+        Value::Reference(path) => document.path.cmp(path),
+        other => TypeOrder::Reference.cmp(&other.type_order()),
+    };
     match operator {
-        Operator::Equal => ordering.is_eq(),
+        Operator::Equal => ordering(operand).is_eq(),
+        Operator::NotEqual => ordering(operand).is_ne(),
+        Operator::In => elements(operand).iter().any(|it| ordering(it).is_eq()),
+        Operator::NotIn => !elements(operand).iter().any(|it| ordering(it).is_eq()),
+        Operator::ArrayContains | Operator::ArrayContainsAny => false,
+        Operator::LessThan
+        | Operator::LessThanOrEqual
+        | Operator::GreaterThan
+        | Operator::GreaterThanOrEqual => is_beyond(operator, ordering(operand)),
+    }
+}
+
+/// The elements of an array; any other value has none.
+fn elements(value: &Value) -> &[Value] {
+    match value {
+        Value::Array(elements) => elements,
+        _ => &[],
+    }
+}
+
+fn is_beyond(operator: Operator, ordering: Ordering) -> bool {
+    match operator {
         Operator::LessThan => ordering.is_lt(),
         Operator::LessThanOrEqual => ordering.is_le(),
         Operator::GreaterThan => ordering.is_gt(),
         Operator::GreaterThanOrEqual => ordering.is_ge(),
+        Operator::Equal
+        | Operator::NotEqual
+        | Operator::In
+        | Operator::NotIn
+        | Operator::ArrayContains
+        | Operator::ArrayContainsAny => false,
     }
 }

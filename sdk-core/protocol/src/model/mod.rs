@@ -1,7 +1,9 @@
 //! The data model: pure types and rules, shared by client and server.
 
+mod aggregate;
 mod document;
 mod error;
+mod exact_sum;
 mod field_path;
 mod ids;
 mod index;
@@ -10,6 +12,7 @@ pub mod limits;
 mod matching;
 mod merge;
 mod mutation;
+mod nearest;
 mod number;
 mod path;
 mod query;
@@ -17,6 +20,7 @@ mod size;
 mod timestamp;
 mod value;
 
+pub use aggregate::{AggregateQuery, AggregateState, Aggregation, AggregationKind};
 pub use document::{Document, Fields};
 pub use error::{Code, ModelError};
 pub use field_path::FieldPath;
@@ -27,6 +31,7 @@ pub use merge::{Applied, apply_write, check_precondition};
 pub use mutation::{
     FieldTransform, Precondition, Read, Transform, Write, WriteOp, WriteResult, validate_commit,
 };
+pub use nearest::{DistanceMeasure, Nearest};
 pub use path::{CollectionPath, DocumentPath};
 pub use query::{Cursor, Direction, FieldFilter, Filter, Operator, Order, Query, Target};
 pub use timestamp::Timestamp;

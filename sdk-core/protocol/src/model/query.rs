@@ -2,19 +2,22 @@
 
 use std::cmp::Ordering;
 
+use super::aggregate::AggregateQuery;
 use super::document::Document;
 use super::error::ModelError;
 use super::field_path::FieldPath;
 use super::limits;
 use super::matching::Matcher;
+use super::nearest::Nearest;
 use super::path::{CollectionPath, DocumentPath, validate_id};
 use super::value::Value;
 
-/// A query over a collection (or, `all_descendants`, a collection group: rejected as
-/// `unimplemented` until its indexes exist). Build with [`Query::collection`] and the `with_` methods.
-#[derive(Clone, Debug, PartialEq)]
+/// A query over a collection or, `all_descendants`, a collection group. Build with
+/// [`Query::collection`] or [`Query::group`] and the `with_` methods.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Query {
-    /// The document the collection is under; none at the root.
+    /// The document the collection is under, or for a group the document that its collections are
+    /// somewhere under; none is the root.
     pub parent: Option<DocumentPath>,
     /// The collection's id.
     pub collection_id: String,
@@ -24,12 +27,21 @@ pub struct Query {
     pub filter: Option<Filter>,
     /// The explicit order; see [`Query::full_order`].
     pub order_by: Vec<Order>,
+    /// How many documents of the result are left out before the first.
+    pub offset: u32,
     /// How many documents at most.
     pub limit: Option<u32>,
+    /// The last documents instead of the first; only with a limit. What is left out by an offset is
+    /// then left out at the end.
+    pub limit_to_last: bool,
     /// Where the result begins.
     pub start: Option<Cursor>,
     /// Where it ends.
     pub end: Option<Cursor>,
+    /// The fields of the results; none asks for all, an empty list for none.
+    pub projection: Option<Vec<FieldPath>>,
+    /// Asks for the documents whose vectors are nearest, of all those that match.
+    pub nearest: Option<Nearest>,
 }
 
 /// A condition on a document.
@@ -39,6 +51,8 @@ pub enum Filter {
     Field(FieldFilter),
     /// All of them.
     And(Vec<Filter>),
+    /// At least one of them.
+    Or(Vec<Filter>),
 }
 
 /// A condition on one field.
@@ -52,8 +66,9 @@ pub struct FieldFilter {
     pub value: Value,
 }
 
-/// How a field and an operand compare. Comparisons hold only within one type. Null and NaN are
-/// equal to themselves, and neither below nor above anything.
+/// How a field and an operand compare. No operator holds where the field is missing. Comparisons
+/// hold only within one type. Null and NaN are equal to themselves, and neither below nor above
+/// anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Operator {
@@ -62,6 +77,16 @@ pub enum Operator {
     LessThanOrEqual,
     GreaterThan,
     GreaterThanOrEqual,
+    /// Not for null.
+    NotEqual,
+    /// Equal to an element of the operand, an array.
+    In,
+    /// Equal to no element of the operand, an array; not for null.
+    NotIn,
+    /// The field is an array with the operand in it.
+    ArrayContains,
+    /// The field is an array with at least one element of the operand, an array.
+    ArrayContainsAny,
 }
 
 /// Ascending or descending.
@@ -96,19 +121,37 @@ pub struct Cursor {
 pub enum Target {
     /// The documents of a query.
     Query(Query),
+    /// Values computed over the documents of a query.
+    Aggregate(AggregateQuery),
     /// These documents, existing or not. Sorted, without duplicates.
     Documents(Vec<DocumentPath>),
 }
 
 impl Operator {
-    /// Whether it asks for an order and not just for equality.
+    /// Whether it orders the result by its field.
     pub fn is_inequality(self) -> bool {
         match self {
-            Operator::Equal => false,
+            Operator::Equal
+            | Operator::In
+            | Operator::ArrayContains
+            | Operator::ArrayContainsAny => false,
             Operator::LessThan
             | Operator::LessThanOrEqual
             | Operator::GreaterThan
-            | Operator::GreaterThanOrEqual => true,
+            | Operator::GreaterThanOrEqual
+            | Operator::NotEqual
+            | Operator::NotIn => true,
+        }
+    }
+}
+
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub fn reversed(self) -> Direction {
+        match self {
+            Direction::Ascending => Direction::Descending,
+            Direction::Descending => Direction::Ascending,
         }
     }
 }
@@ -118,7 +161,9 @@ impl Filter {
     pub fn field_filters(&self) -> Vec<&FieldFilter> {
         match self {
             Filter::Field(filter) => vec![filter],
-            Filter::And(filters) => filters.iter().flat_map(Filter::field_filters).collect(),
+            Filter::And(filters) | Filter::Or(filters) => {
+                filters.iter().flat_map(Filter::field_filters).collect()
+            }
         }
     }
 }
@@ -126,34 +171,35 @@ impl Filter {
 impl Query {
     /// All documents of a collection.
     pub fn collection(path: &CollectionPath) -> Query {
-        Query {
-            parent: path.parent(),
-            collection_id: path.id().to_owned(),
-            all_descendants: false,
-            filter: None,
-            order_by: Vec::new(),
-            limit: None,
-            start: None,
-            end: None,
-        }
+        Query { parent: path.parent(), collection_id: path.id().to_owned(), ..Query::default() }
+    }
+
+    /// All documents of the collections of an id, wherever they are.
+    pub fn group(collection_id: impl Into<String>) -> Query {
+        Query { collection_id: collection_id.into(), all_descendants: true, ..Query::default() }
     }
 
     /// With one more condition, which must hold as well.
     #[must_use]
     pub fn with_filter(
-        mut self,
+        self,
         field: FieldPath,
         operator: Operator,
         value: impl Into<Value>,
     ) -> Query {
-        let filter = Filter::Field(FieldFilter { field, operator, value: value.into() });
+        self.and(Filter::Field(FieldFilter { field, operator, value: value.into() }))
+    }
+
+    /// With one more condition of any kind, which must hold as well.
+    #[must_use]
+    pub fn and(mut self, filter: Filter) -> Query {
         self.filter = Some(match self.filter.take() {
             None => filter,
             Some(Filter::And(mut filters)) => {
                 filters.push(filter);
                 Filter::And(filters)
             }
-            Some(first @ Filter::Field(_)) => Filter::And(vec![first, filter]),
+            Some(first @ (Filter::Field(_) | Filter::Or(_))) => Filter::And(vec![first, filter]),
         });
         self
     }
@@ -172,6 +218,28 @@ impl Query {
         self
     }
 
+    /// With the last so many documents instead of the first.
+    #[must_use]
+    pub fn with_limit_to_last(mut self, limit: u32) -> Query {
+        self.limit = Some(limit);
+        self.limit_to_last = true;
+        self
+    }
+
+    /// Without the first so many documents.
+    #[must_use]
+    pub fn with_offset(mut self, offset: u32) -> Query {
+        self.offset = offset;
+        self
+    }
+
+    /// With these fields only.
+    #[must_use]
+    pub fn with_projection(mut self, fields: Vec<FieldPath>) -> Query {
+        self.projection = Some(fields);
+        self
+    }
+
     /// With a beginning.
     #[must_use]
     pub fn with_start(mut self, start: Cursor) -> Query {
@@ -186,7 +254,7 @@ impl Query {
         self
     }
 
-    /// The collection queried.
+    /// The collection queried; for a group, the one directly under its parent.
     ///
     /// # Panics
     /// If the query does not [`validate`](Query::validate).
@@ -204,7 +272,7 @@ impl Query {
         }
     }
 
-    /// The conditions on fields, all of which must hold.
+    /// The conditions on fields, in order, whether all of them must hold or not.
     pub fn field_filters(&self) -> impl Iterator<Item = &FieldFilter> {
         self.filter.iter().flat_map(Filter::field_filters)
     }
@@ -212,9 +280,10 @@ impl Query {
     /// Checks the query by Firestore's rules; every clause, the limits, cursors' arity and types.
     pub fn validate(&self) -> Result<(), ModelError> {
         if self.all_descendants {
-            return Err(ModelError::unimplemented("a query of a collection group"));
+            validate_id(&self.collection_id)?;
+        } else {
+            self.checked_collection()?;
         }
-        self.checked_collection()?;
         if let Some(filter) = &self.filter {
             validate_filter(filter, limits::FILTER_DEPTH)?;
         }
@@ -233,6 +302,17 @@ impl Query {
         if self.limit == Some(0) {
             return Err(ModelError::invalid("the limit of a query must be at least 1"));
         }
+        if self.limit_to_last && self.limit.is_none() {
+            return Err(ModelError::invalid("the last documents are asked for without a limit"));
+        }
+        if self.limit_to_last && self.order_by.is_empty() {
+            return Err(ModelError::invalid(
+                "the last documents are asked for without an order; order by a field",
+            ));
+        }
+        if let Some(nearest) = &self.nearest {
+            nearest.validate()?;
+        }
         let order = self.full_order();
         if order.iter().rev().skip(1).any(|order| order.field.is_document_id()) {
             return Err(ModelError::invalid(
@@ -240,6 +320,21 @@ impl Query {
             ));
         }
         self.start.iter().chain(&self.end).try_for_each(|cursor| validate_cursor(cursor, &order))
+    }
+
+    /// The same documents from the other end: the order turned around, the cursors exchanged. Takes
+    /// the last documents where this takes the first, and the other way around.
+    #[must_use]
+    pub fn reversed(&self) -> Query {
+        let turn = |order: Order| Order { direction: order.direction.reversed(), ..order };
+        let cross = |cursor: &Cursor| Cursor { before: !cursor.before, ..cursor.clone() };
+        Query {
+            order_by: self.full_order().into_iter().map(turn).collect(),
+            start: self.end.as_ref().map(cross),
+            end: self.start.as_ref().map(cross),
+            limit_to_last: self.limit.is_some() && !self.limit_to_last,
+            ..self.clone()
+        }
     }
 
     /// The explicit order, then the fields of inequalities that it lacks (sorted, in the direction of
@@ -278,6 +373,7 @@ impl Target {
     pub fn validate(&self) -> Result<(), ModelError> {
         match self {
             Target::Query(query) => query.validate(),
+            Target::Aggregate(aggregate) => aggregate.validate(),
             Target::Documents(paths) => {
                 if paths.is_empty() || paths.len() > limits::DOCUMENTS_PER_REQUEST {
                     return Err(ModelError::invalid(format!(
@@ -305,11 +401,11 @@ fn check_count(what: &str, count: usize) -> Result<(), ModelError> {
 fn validate_filter(filter: &Filter, depth: usize) -> Result<(), ModelError> {
     match filter {
         Filter::Field(_) => Ok(()),
-        Filter::And(_) if depth == 0 => Err(ModelError::invalid(format!(
+        Filter::And(_) | Filter::Or(_) if depth == 0 => Err(ModelError::invalid(format!(
             "filters are nested more than {} deep, which is the limit",
             limits::FILTER_DEPTH
         ))),
-        Filter::And(filters) => {
+        Filter::And(filters) | Filter::Or(filters) => {
             filters.iter().try_for_each(|filter| validate_filter(filter, depth - 1))
         }
     }

@@ -1,7 +1,8 @@
 //! What a client sends.
 
 use crate::model::{
-    ClientId, DocumentPath, Query, Read, ResumeToken, Target, TargetId, Write, WriteId,
+    AggregateQuery, ClientId, DocumentPath, Query, Read, ResumeToken, Target, TargetId, Write,
+    WriteId,
 };
 
 /// A frame towards the server.
@@ -13,7 +14,8 @@ pub enum ClientMessage {
     Unlisten { target: TargetId },
     Commit(Commit),
     Get { request: u32, paths: Vec<DocumentPath> },
-    Query { request: u32, query: Query },
+    Query { request: u32, query: Query, explain: bool },
+    Aggregate { request: u32, aggregate: AggregateQuery, explain: bool },
     Ping { nonce: u64 },
     Acknowledge { through: WriteId },
 }

@@ -6,13 +6,16 @@ use bytes::Bytes;
 use super::client::{ClientMessage, Commit, Hello, Listen};
 use super::codec::Scope;
 use super::fault::Fault;
-use super::query::{push_path, read_documents, read_query, write_documents, write_query};
+use super::query::{
+    push_path, read_aggregate, read_documents, read_query, write_aggregate, write_documents,
+    write_query,
+};
 use super::reader::{Reader, WireType};
 use super::write::{check_count, read_read, read_write, write_read, write_write};
 use super::writer;
 use crate::model::{
-    ClientId, Incarnation, ModelError, Query, ResumeToken, Target, TargetId, Version, WriteId,
-    limits, validate_commit,
+    AggregateQuery, ClientId, Incarnation, ModelError, Query, ResumeToken, Target, TargetId,
+    Version, WriteId, limits, validate_commit,
 };
 
 const HELLO: u32 = 1;
@@ -23,6 +26,7 @@ const GET: u32 = 5;
 const QUERY: u32 = 6;
 const PING: u32 = 7;
 const ACKNOWLEDGE: u32 = 8;
+const AGGREGATE: u32 = 11;
 
 /// Encodes a ClientMessage.
 pub(super) fn write_message(message: &ClientMessage) -> Bytes {
@@ -45,10 +49,18 @@ pub(super) fn write_message(message: &ClientMessage) -> Bytes {
                 writer::one_of_bytes(2, path.as_str().as_bytes(), out);
             }
         }),
-        ClientMessage::Query { request, query } => writer::message(QUERY, out, |out| {
+        ClientMessage::Query { request, query, explain } => writer::message(QUERY, out, |out| {
             writer::put_uint(1, (*request).into(), out);
             writer::message(2, out, |out| write_query(query, out));
+            writer::put_bool(3, *explain, out);
         }),
+        ClientMessage::Aggregate { request, aggregate, explain } => {
+            writer::message(AGGREGATE, out, |out| {
+                writer::put_uint(1, (*request).into(), out);
+                writer::message(2, out, |out| write_aggregate(aggregate, out));
+                writer::put_bool(3, *explain, out);
+            });
+        }
         ClientMessage::Ping { nonce } => {
             writer::message(PING, out, |out| writer::put_uint(1, *nonce, out));
         }
@@ -75,6 +87,9 @@ fn write_listen(listen: &Listen, out: &mut Vec<u8>) {
     match &listen.target {
         Target::Query(query) => writer::message(2, out, |out| write_query(query, out)),
         Target::Documents(paths) => writer::message(3, out, |out| write_documents(paths, out)),
+        Target::Aggregate(aggregate) => {
+            writer::message(6, out, |out| write_aggregate(aggregate, out));
+        }
     }
     if let Some(token) = listen.resume {
         writer::message(4, out, |out| {
@@ -107,13 +122,12 @@ fn read_kind(frame: &[u8]) -> Result<(u32, Reader<'_>), Fault> {
     let mut found = None;
     while let Some(tag @ (number, wire_type)) = reader.tag()? {
         match number {
-            HELLO..=ACKNOWLEDGE if found.is_some() => {
+            HELLO..=ACKNOWLEDGE | AGGREGATE if found.is_some() => {
                 return Err(Fault::malformed("it holds more than one message"));
             }
-            HELLO..=ACKNOWLEDGE => found = Some((number, reader.message(wire_type)?)),
+            HELLO..=ACKNOWLEDGE | AGGREGATE => found = Some((number, reader.message(wire_type)?)),
             9 => return Err(Fault::unimplemented("the message `authenticate`")),
             10 => return Err(Fault::unimplemented("the message `signal`")),
-            11 => return Err(Fault::unimplemented("the message `aggregate`")),
             _ => reader.skip(tag)?,
         }
     }
@@ -139,7 +153,7 @@ fn scope(kind: u32, mut body: Reader<'_>) -> Scope {
     match kind {
         LISTEN | UNLISTEN => Scope::Target(TargetId(id as u32)),
         COMMIT => Scope::Write(WriteId(id)),
-        GET | QUERY => Scope::Request(id as u32),
+        GET | QUERY | AGGREGATE => Scope::Request(id as u32),
         _ => Scope::Connection,
     }
 }
@@ -152,6 +166,7 @@ fn read_body(kind: u32, body: Reader<'_>) -> Result<ClientMessage, Fault> {
         COMMIT => ClientMessage::Commit(read_commit(body)?),
         GET => read_get(body)?,
         QUERY => read_run_query(body)?,
+        AGGREGATE => read_run_aggregate(body)?,
         PING => ClientMessage::Ping { nonce: read_number(body)? },
         _ => ClientMessage::Acknowledge { through: WriteId(read_number(body)?) },
     })
@@ -209,6 +224,7 @@ fn read_listen(mut reader: Reader<'_>) -> Result<Listen, Fault> {
             1 => target_id = reader.uint32(wire_type)?,
             2 => target = Some(Target::Query(read_query(reader.message(wire_type)?)?)),
             3 => target = Some(read_documents(reader.message(wire_type)?)?),
+            6 => target = Some(Target::Aggregate(read_aggregate(reader.message(wire_type)?)?)),
             4 => resume = Some(read_resume(reader.message(wire_type)?)?),
             // 5, the digest, only saves bytes: without it the answer is right, too.
             _ => reader.skip(tag)?,
@@ -274,15 +290,31 @@ fn read_get(mut reader: Reader<'_>) -> Result<ClientMessage, Fault> {
 }
 
 fn read_run_query(mut reader: Reader<'_>) -> Result<ClientMessage, Fault> {
-    let (mut request, mut query) = (0, None::<Query>);
+    let (mut request, mut query, mut explain) = (0, None::<Query>, false);
     while let Some(tag @ (number, wire_type)) = reader.tag()? {
         match number {
             1 => request = reader.uint32(wire_type)?,
             2 => query = Some(read_query(reader.message(wire_type)?)?),
+            3 => explain = reader.boolean(wire_type)?,
             _ => reader.skip(tag)?,
         }
     }
     let query = query.ok_or_else(|| ModelError::invalid("there is no query to run"))?;
     query.validate()?;
-    Ok(ClientMessage::Query { request, query })
+    Ok(ClientMessage::Query { request, query, explain })
+}
+
+fn read_run_aggregate(mut reader: Reader<'_>) -> Result<ClientMessage, Fault> {
+    let (mut request, mut aggregate, mut explain) = (0, None::<AggregateQuery>, false);
+    while let Some(tag @ (number, wire_type)) = reader.tag()? {
+        match number {
+            1 => request = reader.uint32(wire_type)?,
+            2 => aggregate = Some(read_aggregate(reader.message(wire_type)?)?),
+            3 => explain = reader.boolean(wire_type)?,
+            _ => reader.skip(tag)?,
+        }
+    }
+    let aggregate = aggregate.ok_or_else(|| ModelError::invalid("there is nothing to compute"))?;
+    aggregate.validate()?;
+    Ok(ClientMessage::Aggregate { request, aggregate, explain })
 }

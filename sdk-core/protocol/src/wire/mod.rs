@@ -7,6 +7,7 @@
 pub mod client;
 mod client_codec;
 pub mod codec;
+mod explanation;
 mod fault;
 mod query;
 mod reader;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::model::{
-    Code, DocumentPath, Incarnation, TargetId, Timestamp, Version, WriteId, WriteResult,
+    Code, DocumentPath, Incarnation, IndexDefinition, TargetId, Timestamp, Value, Version, WriteId,
+    WriteResult,
 };
 
 /// A frame towards the client.
@@ -17,11 +18,13 @@ pub enum ServerMessage {
     Listening { target: TargetId, group: u32, version: Version },
     Reset { target: TargetId, reason: String },
     Changes(Changes),
+    Aggregated(Aggregated),
     Current { version: Version },
     TargetError { target: TargetId, status: Status },
     Committed { write_id: WriteId, version: Version, results: Vec<WriteResult> },
     Rejected { write_id: WriteId, status: Status },
     Result(QueryResult),
+    AggregateResult(AggregateResult),
     RequestError { request: u32, status: Status },
     Pong { nonce: u64, server_time: Timestamp },
     Error { status: Status },
@@ -41,9 +44,11 @@ impl ServerMessage {
             | ServerMessage::Listening { .. }
             | ServerMessage::Reset { .. }
             | ServerMessage::Changes(_)
+            | ServerMessage::Aggregated(_)
             | ServerMessage::Current { .. }
             | ServerMessage::Committed { .. }
             | ServerMessage::Result(_)
+            | ServerMessage::AggregateResult(_)
             | ServerMessage::Pong { .. } => None,
         }
     }
@@ -98,6 +103,47 @@ pub struct QueryResult {
     pub documents: Vec<Bytes>,
     pub missing: Vec<DocumentPath>,
     pub more: bool,
+    /// With the last part, if asked for.
+    pub explanation: Option<Explanation>,
+}
+
+/// The present values of a group of aggregate targets at a version.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[allow(missing_docs)]
+pub struct Aggregated {
+    pub group: u32,
+    pub version: Version,
+    pub values: Vec<Value>,
+    pub partial: bool,
+}
+
+/// The answer to Aggregate: one value for each aggregation.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[allow(missing_docs)]
+pub struct AggregateResult {
+    pub request: u32,
+    pub version: Version,
+    pub values: Vec<Value>,
+    pub explanation: Option<Explanation>,
+}
+
+/// How a query was answered, and what that took.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Explanation {
+    /// For people; indented steps feed the one above them.
+    pub steps: Vec<String>,
+    /// Entries of indexes, or documents where no index was used.
+    pub entries_scanned: u64,
+    /// Documents fetched.
+    pub documents_read: u64,
+    /// Documents returned, or aggregated.
+    pub results: u64,
+    /// On the server.
+    pub time: Duration,
+    /// The indexes used.
+    pub indexes: Vec<String>,
+    /// An index that would make it cheaper.
+    pub suggestion: Option<IndexDefinition>,
 }
 
 /// Why something was refused.

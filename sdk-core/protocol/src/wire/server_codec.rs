@@ -5,9 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::explanation::{read_explanation, write_explanation};
 use super::fault::Fault;
 use super::reader::Reader;
-use super::server::{Changes, QueryResult, Removal, ServerMessage, SessionLimits, Status, Welcome};
+use super::server::{
+    AggregateResult, Aggregated, Changes, QueryResult, Removal, ServerMessage, SessionLimits,
+    Status, Welcome,
+};
+use super::value::{read_value, write_values};
 use super::write::{read_result, write_result};
 use super::writer;
 use crate::model::{Code, DocumentPath, Incarnation, TargetId, Timestamp, Version, WriteId};
@@ -25,6 +30,8 @@ const REQUEST_ERROR: u32 = 10;
 const PONG: u32 = 11;
 const ERROR: u32 = 12;
 const GO_AWAY: u32 = 13;
+const AGGREGATE_RESULT: u32 = 16;
+const AGGREGATED: u32 = 17;
 
 /// Encodes a ServerMessage.
 pub(super) fn write_message(message: &ServerMessage) -> Bytes {
@@ -59,6 +66,8 @@ pub(super) fn write_message(message: &ServerMessage) -> Bytes {
             write_status(2, status, out);
         }
         ServerMessage::Result(result) => write_query_result(result, out),
+        ServerMessage::AggregateResult(result) => write_aggregate_result(result, out),
+        ServerMessage::Aggregated(aggregated) => write_aggregated(aggregated, out),
         ServerMessage::RequestError { request, status } => {
             writer::put_uint(1, (*request).into(), out);
             write_status(2, status, out);
@@ -89,6 +98,8 @@ fn kind(message: &ServerMessage) -> u32 {
         ServerMessage::Committed { .. } => COMMITTED,
         ServerMessage::Rejected { .. } => REJECTED,
         ServerMessage::Result(_) => RESULT,
+        ServerMessage::AggregateResult(_) => AGGREGATE_RESULT,
+        ServerMessage::Aggregated(_) => AGGREGATED,
         ServerMessage::RequestError { .. } => REQUEST_ERROR,
         ServerMessage::Pong { .. } => PONG,
         ServerMessage::Error { .. } => ERROR,
@@ -146,6 +157,25 @@ fn write_query_result(result: &QueryResult, out: &mut Vec<u8>) {
         writer::one_of_bytes(4, path.as_str().as_bytes(), out);
     }
     writer::put_bool(5, result.more, out);
+    if let Some(explanation) = &result.explanation {
+        writer::message(6, out, |out| write_explanation(explanation, out));
+    }
+}
+
+fn write_aggregate_result(result: &AggregateResult, out: &mut Vec<u8>) {
+    writer::put_uint(1, result.request.into(), out);
+    writer::put_fixed(2, result.version.0, out);
+    write_values(3, &result.values, out);
+    if let Some(explanation) = &result.explanation {
+        writer::message(4, out, |out| write_explanation(explanation, out));
+    }
+}
+
+fn write_aggregated(aggregated: &Aggregated, out: &mut Vec<u8>) {
+    writer::put_uint(1, aggregated.group.into(), out);
+    writer::put_fixed(2, aggregated.version.0, out);
+    write_values(3, &aggregated.values, out);
+    writer::put_bool(4, aggregated.partial, out);
 }
 
 fn write_status(field: u32, status: &Status, out: &mut Vec<u8>) {
@@ -165,10 +195,12 @@ pub(super) fn read_message(frame: &Bytes) -> Result<ServerMessage, Fault> {
     let mut found = None;
     while let Some(tag @ (number, wire_type)) = reader.tag()? {
         match number {
-            WELCOME..=GO_AWAY if found.is_some() => {
+            WELCOME..=GO_AWAY | AGGREGATE_RESULT | AGGREGATED if found.is_some() => {
                 return Err(Fault::malformed("it holds more than one message"));
             }
-            WELCOME..=GO_AWAY => found = Some((number, reader.message(wire_type)?)),
+            WELCOME..=GO_AWAY | AGGREGATE_RESULT | AGGREGATED => {
+                found = Some((number, reader.message(wire_type)?));
+            }
             _ => reader.skip(tag)?,
         }
     }
@@ -183,6 +215,8 @@ fn read_body(kind: u32, body: Reader<'_>, frame: &Bytes) -> Result<ServerMessage
         CHANGES => read_changes(body, frame).map(ServerMessage::Changes),
         COMMITTED => read_committed(body),
         RESULT => read_query_result(body, frame).map(ServerMessage::Result),
+        AGGREGATE_RESULT => read_aggregate_result(body).map(ServerMessage::AggregateResult),
+        AGGREGATED => read_aggregated(body).map(ServerMessage::Aggregated),
         GO_AWAY => read_go_away(body),
         _ => read_small(kind, body),
     }
@@ -307,10 +341,39 @@ fn read_query_result(mut reader: Reader<'_>, frame: &Bytes) -> Result<QueryResul
             3 => result.documents.push(frame.slice_ref(reader.bytes(wire_type)?)),
             4 => result.missing.push(DocumentPath::parse(reader.text(wire_type)?)?),
             5 => result.more = reader.boolean(wire_type)?,
+            6 => result.explanation = Some(read_explanation(reader.message(wire_type)?)?),
             _ => reader.skip(tag)?,
         }
     }
     Ok(result)
+}
+
+fn read_aggregate_result(mut reader: Reader<'_>) -> Result<AggregateResult, Fault> {
+    let mut result = AggregateResult::default();
+    while let Some(tag @ (number, wire_type)) = reader.tag()? {
+        match number {
+            1 => result.request = reader.uint32(wire_type)?,
+            2 => result.version = Version(reader.fixed64(wire_type)?),
+            3 => result.values.push(read_value(reader.message(wire_type)?)?),
+            4 => result.explanation = Some(read_explanation(reader.message(wire_type)?)?),
+            _ => reader.skip(tag)?,
+        }
+    }
+    Ok(result)
+}
+
+fn read_aggregated(mut reader: Reader<'_>) -> Result<Aggregated, Fault> {
+    let mut aggregated = Aggregated::default();
+    while let Some(tag @ (number, wire_type)) = reader.tag()? {
+        match number {
+            1 => aggregated.group = reader.uint32(wire_type)?,
+            2 => aggregated.version = Version(reader.fixed64(wire_type)?),
+            3 => aggregated.values.push(read_value(reader.message(wire_type)?)?),
+            4 => aggregated.partial = reader.boolean(wire_type)?,
+            _ => reader.skip(tag)?,
+        }
+    }
+    Ok(aggregated)
 }
 
 fn read_go_away(mut reader: Reader<'_>) -> Result<ServerMessage, Fault> {

@@ -33,13 +33,16 @@ pub(super) fn write_value(value: &Value, out: &mut Vec<u8>) {
         }),
         Value::Array(values) => writer::message(10, out, |out| write_values(1, values, out)),
         Value::Map(fields) => writer::message(11, out, |out| write_fields(1, fields, out)),
-        Value::Vector(values) => writer::message(12, out, |out| {
-            if !values.is_empty() {
-                writer::message(1, out, |out| {
-                    values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
-                });
-            }
-        }),
+        Value::Vector(values) => writer::message(12, out, |out| write_vector(values, out)),
+    }
+}
+
+/// Appends the fields of a VectorValue.
+pub(super) fn write_vector(values: &[f64], out: &mut Vec<u8>) {
+    if !values.is_empty() {
+        writer::message(1, out, |out| {
+            values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
+        });
     }
 }
 
@@ -65,6 +68,13 @@ pub(super) fn read_value(reader: Reader<'_>) -> Result<Value, Fault> {
     let mut value = None;
     merge_value(&mut value, reader, NESTING)?;
     value.ok_or_else(no_kind)
+}
+
+/// Reads a VectorValue.
+pub(super) fn read_vector(reader: Reader<'_>) -> Result<Vec<f64>, Fault> {
+    let mut values = Vec::new();
+    merge_vector(&mut values, reader)?;
+    Ok(values)
 }
 
 /// Reads a MapValue.

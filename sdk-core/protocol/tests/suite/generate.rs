@@ -359,8 +359,11 @@ pub(crate) fn client_message() -> impl Strategy<Value = ClientMessage> {
         commit().prop_map(ClientMessage::Commit),
         (any::<u32>(), vec(document_path(), 0..4))
             .prop_map(|(request, paths)| ClientMessage::Get { request, paths }),
-        (any::<u32>(), query())
-            .prop_map(|(request, query)| ClientMessage::Query { request, query }),
+        (any::<u32>(), query()).prop_map(|(request, query)| ClientMessage::Query {
+            request,
+            query,
+            explain: request % 2 == 0
+        }),
         any::<u64>().prop_map(|nonce| ClientMessage::Ping { nonce }),
         any::<u64>().prop_map(|through| ClientMessage::Acknowledge { through: WriteId(through) }),
     ]

@@ -144,7 +144,7 @@ pub(crate) fn client() -> Vec<(&'static str, ClientMessage)> {
         ("unlisten", ClientMessage::Unlisten { target: TargetId(1) }),
         ("commit", ClientMessage::Commit(commit)),
         ("get", ClientMessage::Get { request: 300, paths }),
-        ("query", ClientMessage::Query { request: 301, query: query() }),
+        ("query", ClientMessage::Query { request: 301, query: query(), explain: false }),
         ("ping", ClientMessage::Ping { nonce: u64::MAX }),
         ("acknowledge", ClientMessage::Acknowledge { through: WriteId(42) }),
     ]

@@ -140,6 +140,7 @@ fn show(action: &Action) -> String {
         Action::Acknowledge(through) => format!("engine: acknowledge {through}"),
         Action::Get { request, paths } => format!("engine: get {request}, {} paths", paths.len()),
         Action::Query { request, .. } => format!("engine: query {request}"),
+        Action::Aggregate { request, .. } => format!("engine: aggregate {request}"),
         Action::Ping => "ping".to_owned(),
         Action::Close { code, reason } => format!("close {}: {reason}", code.close_code()),
         Action::Drop { reason } => format!("drop: {reason}"),
