@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use prost::Message;
-use tidemark_protocol::model::{Document, Target, limits};
+use tidemark_protocol::model::{Document, Query, Target, limits};
 use tidemark_protocol::wire::server::{Changes, ServerMessage};
 use tidemark_protocol::wire::{codec, proto};
 
@@ -164,12 +164,10 @@ proptest! {
         };
         prop_assert_eq!(&codec::canonical_target(&read.target), &canonical);
         match (&target, &read.target) {
-            (Target::Query(query), Target::Query(read)) => {
-                prop_assert_eq!(query.full_order(), read.full_order());
-                let found = |query: &tidemark_protocol::model::Query| {
-                    documents.iter().map(|document| query.matches(document)).collect::<Vec<_>>()
-                };
-                prop_assert_eq!(found(query), found(read));
+            (Target::Query(query), Target::Query(read)) => same_query(query, read, &documents)?,
+            (Target::Aggregate(aggregate), Target::Aggregate(read)) => {
+                prop_assert_eq!(&aggregate.aggregations, &read.aggregations);
+                same_query(&aggregate.query, &read.query, &documents)?;
             }
             (target, read) => prop_assert_eq!(target, read),
         }
@@ -189,6 +187,15 @@ proptest! {
             prop_assert!(frame.as_ptr_range().contains(&document.as_ptr()));
         }
     }
+}
+
+fn same_query(query: &Query, read: &Query, documents: &[Document]) -> Result<(), TestCaseError> {
+    prop_assert_eq!(query.full_order(), read.full_order());
+    let found = |query: &Query| {
+        documents.iter().map(|document| query.matches(document)).collect::<Vec<_>>()
+    };
+    prop_assert_eq!(found(query), found(read));
+    Ok(())
 }
 
 #[test]

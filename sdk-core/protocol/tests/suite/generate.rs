@@ -249,6 +249,11 @@ fn operator() -> impl Strategy<Value = Operator> {
         Operator::LessThanOrEqual,
         Operator::GreaterThan,
         Operator::GreaterThanOrEqual,
+        Operator::NotEqual,
+        Operator::In,
+        Operator::NotIn,
+        Operator::ArrayContains,
+        Operator::ArrayContainsAny,
     ])
 }
 
@@ -262,37 +267,120 @@ fn cursor() -> impl Strategy<Value = Cursor> {
 }
 
 fn field_filter() -> impl Strategy<Value = Filter> {
-    (field_path(), operator(), stored_value())
-        .prop_map(|(field, operator, value)| Filter::Field(FieldFilter { field, operator, value }))
+    (field_path(), operator(), stored_value(), vec(stored_value(), 1..4)).prop_map(
+        |(field, operator, value, values)| {
+            let value = match operator {
+                Operator::In | Operator::NotIn | Operator::ArrayContainsAny => Value::Array(values),
+                Operator::Equal
+                | Operator::NotEqual
+                | Operator::LessThan
+                | Operator::LessThanOrEqual
+                | Operator::GreaterThan
+                | Operator::GreaterThanOrEqual
+                | Operator::ArrayContains => value,
+            };
+            Filter::Field(FieldFilter { field, operator, value })
+        },
+    )
 }
 
-fn filter() -> impl Strategy<Value = Filter> {
-    field_filter().prop_recursive(2, 4, 3, |inner| vec(inner, 0..3).prop_map(Filter::And))
+fn filter() -> BoxedStrategy<Filter> {
+    field_filter()
+        .prop_recursive(2, 4, 3, |inner| {
+            prop_oneof![
+                vec(inner.clone(), 0..3).prop_map(Filter::And),
+                vec(inner, 0..3).prop_map(Filter::Or),
+            ]
+        })
+        .boxed()
+}
+
+fn measure() -> impl Strategy<Value = DistanceMeasure> {
+    prop::sample::select(vec![
+        DistanceMeasure::Euclidean,
+        DistanceMeasure::Cosine,
+        DistanceMeasure::DotProduct,
+    ])
+}
+
+fn nearest() -> BoxedStrategy<Nearest> {
+    let vector = vec(-1e3..1e3, 1..4);
+    let rest = (1..=limits::NEAREST_DOCUMENTS, option::of(0.0..9.0), option::of(field_path()));
+    (field_path(), vector, measure(), rest)
+        .prop_map(|(field, vector, measure, (limit, threshold, distance_field))| Nearest {
+            field,
+            vector,
+            measure,
+            limit,
+            threshold,
+            distance_field,
+        })
+        .boxed()
 }
 
 /// A query of the collection that validates.
-pub(crate) fn query_of(collection: CollectionPath) -> impl Strategy<Value = Query> {
+pub(crate) fn query_of(collection: CollectionPath) -> BoxedStrategy<Query> {
     let order = vec((field_path(), direction()), 0..3);
-    let rest = (option::of(1..u32::MAX), option::of(cursor()), option::of(cursor()));
-    (option::of(filter()), order, rest)
-        .prop_map(move |(filter, order, (limit, start, end))| {
+    let cursors = (option::of(cursor()), option::of(cursor()));
+    let limits = (option::of(1..u32::MAX), any::<bool>(), prop_oneof![Just(0), 1..u32::MAX]);
+    let rest = (any::<bool>(), option::of(vec(field_path(), 0..3)), option::of(nearest()));
+    (option::of(filter()), order, cursors, limits, rest)
+        .prop_map(move |(filter, order, (start, end), (limit, last, offset), rest)| {
             let order_by = order.into_iter().map(|(field, direction)| Order { field, direction });
-            let order_by = order_by.collect();
-            Query { filter, order_by, limit, start, end, ..Query::collection(&collection) }
+            let order_by: Vec<Order> = order_by.collect();
+            let limit_to_last = last && limit.is_some() && !order_by.is_empty();
+            let (all_descendants, projection, nearest) = rest;
+            Query {
+                filter,
+                order_by,
+                limit,
+                limit_to_last,
+                offset,
+                start,
+                end,
+                projection,
+                nearest,
+                all_descendants,
+                ..Query::collection(&collection)
+            }
         })
         .prop_filter("valid", |query| query.validate().is_ok())
+        .boxed()
 }
 
-pub(crate) fn query() -> impl Strategy<Value = Query> {
-    collection_path().prop_flat_map(query_of)
+pub(crate) fn query() -> BoxedStrategy<Query> {
+    collection_path().prop_flat_map(query_of).boxed()
 }
 
-pub(crate) fn target() -> impl Strategy<Value = Target> {
+fn aggregation() -> impl Strategy<Value = AggregationKind> {
+    prop_oneof![
+        option::of(any::<u64>()).prop_map(|up_to| AggregationKind::Count { up_to }),
+        field_path().prop_map(AggregationKind::Sum),
+        field_path().prop_map(AggregationKind::Average),
+    ]
+}
+
+fn aggregate() -> BoxedStrategy<AggregateQuery> {
+    (query(), vec(aggregation(), 1..4))
+        .prop_map(|(query, kinds)| {
+            let named = |(at, kind)| Aggregation { alias: format!("a{at}"), kind };
+            AggregateQuery {
+                query,
+                aggregations: kinds.into_iter().enumerate().map(named).collect(),
+            }
+        })
+        .prop_filter("valid", |aggregate| aggregate.validate().is_ok())
+        .boxed()
+}
+
+pub(crate) fn target() -> BoxedStrategy<Target> {
     prop_oneof![
         query().prop_map(Target::Query),
+        aggregate().prop_map(Target::Aggregate),
         prop::collection::btree_set(document_path(), 1..4)
             .prop_map(|paths| Target::Documents(paths.into_iter().collect())),
     ]
+    .boxed()
 }
 
 fn target_id() -> impl Strategy<Value = TargetId> {
@@ -364,6 +452,9 @@ pub(crate) fn client_message() -> impl Strategy<Value = ClientMessage> {
             query,
             explain: request % 2 == 0
         }),
+        (any::<u32>(), aggregate(), any::<bool>()).prop_map(|(request, aggregate, explain)| {
+            ClientMessage::Aggregate { request, aggregate, explain }
+        }),
         any::<u64>().prop_map(|nonce| ClientMessage::Ping { nonce }),
         any::<u64>().prop_map(|through| ClientMessage::Acknowledge { through: WriteId(through) }),
     ]
@@ -412,14 +503,65 @@ fn changes() -> impl Strategy<Value = Changes> {
 }
 
 fn query_result() -> impl Strategy<Value = QueryResult> {
-    (any::<u32>(), version(), documents(), vec(document_path(), 0..3), any::<bool>()).prop_map(
-        |(request, version, documents, missing, more)| QueryResult {
+    let rest = (vec(document_path(), 0..3), any::<bool>(), option::of(explanation()));
+    (any::<u32>(), version(), documents(), rest).prop_map(
+        |(request, version, documents, (missing, more, explanation))| QueryResult {
             request,
             version,
             documents,
             missing,
             more,
+            explanation,
         },
+    )
+}
+
+fn index_definition() -> impl Strategy<Value = IndexDefinition> {
+    let mode = prop::sample::select(vec![
+        IndexMode::Ascending,
+        IndexMode::Descending,
+        IndexMode::Contains,
+    ]);
+    let fields =
+        vec((field_path(), mode).prop_map(|(field, mode)| IndexField { field, mode }), 0..3);
+    (text(), any::<bool>(), fields).prop_map(|(collection_id, group, fields)| IndexDefinition {
+        collection_id,
+        scope: if group { IndexScope::Group } else { IndexScope::Collection },
+        fields,
+    })
+}
+
+fn explanation() -> impl Strategy<Value = Explanation> {
+    let counts = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>());
+    (vec(text(), 0..3), counts, vec(text(), 0..2), option::of(index_definition())).prop_map(
+        |(steps, (entries_scanned, documents_read, results, micros), indexes, suggestion)| {
+            Explanation {
+                steps,
+                entries_scanned,
+                documents_read,
+                results,
+                time: Duration::from_micros(micros.into()),
+                indexes,
+                suggestion,
+            }
+        },
+    )
+}
+
+fn aggregate_result() -> impl Strategy<Value = AggregateResult> {
+    (any::<u32>(), version(), vec(value(), 0..3), option::of(explanation())).prop_map(
+        |(request, version, values, explanation)| AggregateResult {
+            request,
+            version,
+            values,
+            explanation,
+        },
+    )
+}
+
+fn aggregated() -> impl Strategy<Value = Aggregated> {
+    (any::<u32>(), version(), vec(value(), 0..3), any::<bool>()).prop_map(
+        |(group, version, values, partial)| Aggregated { group, version, values, partial },
     )
 }
 
@@ -444,6 +586,8 @@ pub(crate) fn server_message() -> impl Strategy<Value = ServerMessage> {
         (write_id(), status())
             .prop_map(|(write_id, status)| ServerMessage::Rejected { write_id, status }),
         query_result().prop_map(ServerMessage::Result),
+        aggregate_result().prop_map(ServerMessage::AggregateResult),
+        aggregated().prop_map(ServerMessage::Aggregated),
         (any::<u32>(), status())
             .prop_map(|(request, status)| ServerMessage::RequestError { request, status }),
         (any::<u64>(), timestamp())

@@ -57,6 +57,37 @@ fn satisfies(document: &Document, filter: &FieldFilter) -> bool {
         Operator::LessThanOrEqual => comparable && a <= b,
         Operator::GreaterThan => comparable && a > b,
         Operator::GreaterThanOrEqual => comparable && a >= b,
+        Operator::NotEqual => !matches!(value, Value::Null) && a != b,
+        Operator::In => keys_of(&filter.value).contains(&a),
+        Operator::NotIn => {
+            let excluded = keys_of(&filter.value);
+            let null = key(&ascending, [&Value::Null]);
+            a != null && !excluded.contains(&null) && !excluded.contains(&a)
+        }
+        Operator::ArrayContains => keys_of(&value).contains(&b),
+        Operator::ArrayContainsAny => {
+            let wanted = keys_of(&filter.value);
+            keys_of(&value).iter().any(|element| wanted.contains(element))
+        }
+    }
+}
+
+/// The keys of an array's elements; of any other value, none.
+fn keys_of(value: &Value) -> Vec<Vec<u8>> {
+    let Value::Array(elements) = value else { return vec![] };
+    let key = |element| {
+        let mut out = Vec::new();
+        key::encode_value(element, &mut out);
+        out
+    };
+    elements.iter().map(key).collect()
+}
+
+fn holds(document: &Document, filter: &Filter) -> bool {
+    match filter {
+        Filter::Field(filter) => satisfies(document, filter),
+        Filter::And(filters) => filters.iter().all(|filter| holds(document, filter)),
+        Filter::Or(filters) => filters.iter().any(|filter| holds(document, filter)),
     }
 }
 
@@ -68,7 +99,7 @@ fn by_keys(query: &Query, documents: &[Document]) -> Vec<DocumentPath> {
         let values: Option<Vec<Value>> =
             order.iter().map(|order| value_of(document, &order.field)).collect();
         let Some(values) = values else { continue };
-        if query.field_filters().all(|filter| satisfies(document, filter)) {
+        if query.filter.iter().all(|filter| holds(document, filter)) {
             found.insert(key(&order, &values), document.path.clone());
         }
     }
@@ -191,8 +222,8 @@ fn queries_that_make_no_sense_are_refused() {
     ] {
         assert_eq!(bad.validate().unwrap_err().code, Code::InvalidArgument, "{what}");
     }
-    let group = Query { all_descendants: true, ..all() };
-    assert_eq!(group.validate().unwrap_err().code, Code::Unimplemented);
+    let group = Query { all_descendants: true, collection_id: "a/b".to_owned(), ..all() };
+    assert_eq!(group.validate().unwrap_err().code, Code::InvalidArgument);
 }
 
 #[test]

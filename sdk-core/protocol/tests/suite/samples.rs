@@ -102,6 +102,74 @@ fn writes() -> Vec<Write> {
     ]
 }
 
+/// A query with every clause that [`query`] lacks.
+fn group_query() -> Query {
+    let field = |path: &str| FieldPath::parse(path).unwrap();
+    let leaf = |path: &str, operator, value| {
+        Filter::Field(FieldFilter { field: field(path), operator, value })
+    };
+    let several = || Value::from(vec![1, 2]);
+    Query {
+        parent: Some(path("rooms/a")),
+        offset: 20,
+        limit: Some(10),
+        limit_to_last: true,
+        projection: Some(vec![field("a"), field("c.d")]),
+        nearest: Some(Nearest {
+            field: field("v"),
+            vector: vec![0.5, -1.0],
+            measure: DistanceMeasure::Cosine,
+            limit: 10,
+            threshold: Some(0.25),
+            distance_field: Some(field("far")),
+        }),
+        ..Query::group("messages")
+            .and(Filter::Or(vec![
+                leaf("a", Operator::NotEqual, Value::Null),
+                leaf("b", Operator::In, several()),
+            ]))
+            .and(leaf("c", Operator::ArrayContains, Value::from("x")))
+            .and(leaf("d", Operator::ArrayContainsAny, several()))
+            .and(leaf("e", Operator::NotIn, several()))
+            .with_order(field("a"), Direction::Descending)
+    }
+}
+
+fn aggregate() -> AggregateQuery {
+    let field = |path: &str| FieldPath::parse(path).unwrap();
+    let called = |alias: &str, kind| Aggregation { alias: alias.to_owned(), kind };
+    AggregateQuery {
+        query: Query::group("messages"),
+        aggregations: vec![
+            called("all", AggregationKind::Count { up_to: None }),
+            called("some", AggregationKind::Count { up_to: Some(100) }),
+            called("total", AggregationKind::Sum(field("n"))),
+            called("mean", AggregationKind::Average(field("n"))),
+        ],
+    }
+}
+
+fn explanation() -> Explanation {
+    let indexed = |field: &str, mode| IndexField { field: FieldPath::parse(field).unwrap(), mode };
+    Explanation {
+        steps: vec!["scan messages(a)".to_owned()],
+        entries_scanned: 12,
+        documents_read: 11,
+        results: 10,
+        time: Duration::from_micros(420),
+        indexes: vec!["messages(a)".to_owned()],
+        suggestion: Some(IndexDefinition {
+            collection_id: "messages".to_owned(),
+            scope: IndexScope::Group,
+            fields: vec![
+                indexed("a", IndexMode::Ascending),
+                indexed("b", IndexMode::Descending),
+                indexed("c", IndexMode::Contains),
+            ],
+        }),
+    }
+}
+
 /// Each kind of client message, by name.
 pub(crate) fn client() -> Vec<(&'static str, ClientMessage)> {
     let hello = Hello {
@@ -127,6 +195,8 @@ pub(crate) fn client() -> Vec<(&'static str, ClientMessage)> {
         target: Target::Documents(vec![path("rooms/a"), path("rooms/b")]),
         resume: None,
     };
+    let listen_aggregate =
+        Listen { target_id: TargetId(3), target: Target::Aggregate(aggregate()), resume: None };
     let commit = Commit {
         write_id: WriteId(42),
         writes: writes(),
@@ -141,10 +211,16 @@ pub(crate) fn client() -> Vec<(&'static str, ClientMessage)> {
         ("hello", ClientMessage::Hello(hello)),
         ("listen", ClientMessage::Listen(listen)),
         ("listen_documents", ClientMessage::Listen(listen_documents)),
+        ("listen_aggregate", ClientMessage::Listen(listen_aggregate)),
         ("unlisten", ClientMessage::Unlisten { target: TargetId(1) }),
         ("commit", ClientMessage::Commit(commit)),
         ("get", ClientMessage::Get { request: 300, paths }),
         ("query", ClientMessage::Query { request: 301, query: query(), explain: false }),
+        ("query_group", ClientMessage::Query { request: 302, query: group_query(), explain: true }),
+        (
+            "aggregate",
+            ClientMessage::Aggregate { request: 303, aggregate: aggregate(), explain: true },
+        ),
         ("ping", ClientMessage::Ping { nonce: u64::MAX }),
         ("acknowledge", ClientMessage::Acknowledge { through: WriteId(42) }),
     ]
@@ -179,7 +255,17 @@ pub(crate) fn server() -> Vec<(&'static str, ServerMessage)> {
         documents: documents(),
         missing: vec![path("rooms/z")],
         more: true,
+        explanation: None,
     };
+    let explained = QueryResult { more: false, explanation: Some(explanation()), ..result.clone() };
+    let values = || vec![Value::from(3), Value::from(0.5), Value::Null];
+    let aggregate_result = AggregateResult {
+        request: 303,
+        version,
+        values: values(),
+        explanation: Some(explanation()),
+    };
+    let aggregated = Aggregated { group: 8, version, values: values(), partial: true };
     let results = vec![
         WriteResult { transform_results: vec![Value::from(5), Value::Null] },
         WriteResult::default(),
@@ -201,6 +287,9 @@ pub(crate) fn server() -> Vec<(&'static str, ServerMessage)> {
             ServerMessage::Rejected { write_id: WriteId(43), status: status(Code::NotFound) },
         ),
         ("result", ServerMessage::Result(result)),
+        ("result_explained", ServerMessage::Result(explained)),
+        ("aggregate_result", ServerMessage::AggregateResult(aggregate_result)),
+        ("aggregated", ServerMessage::Aggregated(aggregated)),
         (
             "request_error",
             ServerMessage::RequestError { request: 301, status: status(Code::InvalidArgument) },
