@@ -7,6 +7,7 @@ use prost::Message;
 use tidemark_protocol::model::{Incarnation, Timestamp};
 
 use super::error::EngineError;
+use super::index;
 use super::keys::{self, Keys};
 use super::records::MetaRecord;
 use crate::store::Store;
@@ -41,6 +42,8 @@ pub(super) async fn open(
     transaction.put(name, Bytes::copy_from_slice(&number.to_be_bytes()));
     transaction.put(keys::catalog_last(), Bytes::copy_from_slice(&number.to_be_bytes()));
     transaction.put(keys.meta(), meta.encode_to_vec().into());
+    let (key, record) = index::fresh(keys);
+    transaction.put(key, record);
     transaction.commit().await?;
     Ok((keys, meta))
 }

@@ -16,16 +16,19 @@ use super::connection::ConnectionId;
 use super::delta::{Delta, GroupId};
 use super::error::EngineError;
 use super::groups::{BatchView, Content, Groups, Subscriber};
+use super::index::IndexSet;
 use super::outbox::Outbox;
 use super::shared::{Published, Shared};
 use super::view::{Undo, top};
 use super::window::Window;
 use crate::store::Snapshot;
 
-/// Durable commits, in order, and the state after the last.
+/// Durable commits, in order, and the state after the last. Without commits it is the indexes that
+/// have changed.
 pub(super) struct Batch {
     pub(super) commits: Vec<CommitRecord>,
     pub(super) snapshot: Arc<dyn Snapshot>,
+    pub(super) indexes: Arc<IndexSet>,
 }
 
 /// What the fan-out is asked to do.

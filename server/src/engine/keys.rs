@@ -6,18 +6,33 @@
 //! | `d` | document path | encoded document |
 //! | `l` | commit version | [`LogRecord`](super::records::LogRecord) |
 //! | `c` | client id | [`ClientRecord`](super::records::ClientRecord) |
+//! | `x` | collection, field, kind, value, document id | automatic indexes, see [`super::index`] |
+//! | `y` | index, collection unless of a group, values, document id or path | declared indexes |
+//! | `g` | collection id, collection | nothing: the collections in which documents were written |
+//! | `n` | | definitions of indexes |
 //!
 //! Number 0 is the catalog, which maps names to numbers. Encodings preserve order, so a collection
 //! is one range and so is a stretch of the log.
 
-use tidemark_protocol::model::{ClientId, CollectionPath, DocumentPath, Version, key};
+use tidemark_protocol::model::{
+    ClientId, CollectionPath, DocumentPath, FieldPath, ModelError, Version, key,
+};
 
+use super::index::EntryKind;
 use crate::store::{Key, KeyRange};
 
 const META: u8 = b'm';
 const DOCUMENTS: u8 = b'd';
 const LOG: u8 = b'l';
 const CLIENTS: u8 = b'c';
+const FIELD_INDEXES: u8 = b'x';
+const COMPOSITES: u8 = b'y';
+const COLLECTIONS: u8 = b'g';
+const INDEXES: u8 = b'n';
+/// In the table of definitions: the state, declared indexes, settings of fields.
+const INDEX_STATE: u8 = b'm';
+const COMPOSITE_RECORDS: u8 = b'i';
+const SETTING_RECORDS: u8 = b'e';
 const PREFIX_BYTES: usize = 5;
 
 /// The key of a database's number in the catalog.
@@ -93,5 +108,142 @@ impl Keys {
         let mut out = self.table(CLIENTS, 16);
         out.extend_from_slice(&client.0);
         out
+    }
+
+    /// All documents, collection by collection.
+    pub(super) fn documents(self) -> KeyRange {
+        KeyRange::prefix(&self.table(DOCUMENTS, 0))
+    }
+
+    /// The document of a key.
+    pub(super) fn document_of(key: &[u8]) -> Result<DocumentPath, ModelError> {
+        key::decode_document(key.get(PREFIX_BYTES..).unwrap_or_default())
+    }
+
+    /// A document of a collection by its encoded id.
+    pub(super) fn document_named(self, path: &CollectionPath, encoded_id: &[u8]) -> Key {
+        let mut out = self.table(DOCUMENTS, path.as_str().len() + encoded_id.len() + 16);
+        key::encode_collection(path, &mut out);
+        out.extend_from_slice(encoded_id);
+        out
+    }
+
+    /// What the automatic entries of a collection's documents begin with.
+    pub(super) fn field_indexes(self, collection: &CollectionPath) -> Key {
+        let mut out = self.table(FIELD_INDEXES, collection.as_str().len() + 80);
+        key::encode_collection(collection, &mut out);
+        out
+    }
+
+    /// What the automatic entries of a field begin with; the value follows, then the name.
+    pub(super) fn field_index(
+        self,
+        collection: &CollectionPath,
+        field: &FieldPath,
+        kind: EntryKind,
+    ) -> Key {
+        let mut out = self.field_indexes(collection);
+        key::encode_bytes(field.to_string().as_bytes(), &mut out);
+        out.push(kind.byte());
+        out
+    }
+
+    /// The automatic entries of a field and of all that is nested in it.
+    pub(super) fn field_and_nested(
+        self,
+        collection: &CollectionPath,
+        field: &FieldPath,
+    ) -> KeyRange {
+        let mut start = self.field_indexes(collection);
+        start.extend_from_slice(field.to_string().as_bytes());
+        let mut nested = start.clone();
+        // After a path comes its end or a dot, and nothing else is between the two.
+        start.extend_from_slice(&[0, 1]);
+        nested.push(b'.');
+        KeyRange { start, end: KeyRange::prefix(&nested).end }
+    }
+
+    /// The canonical path of the field that an automatic entry of the collection is of.
+    pub(super) fn field_of(
+        self,
+        collection: &CollectionPath,
+        key: &[u8],
+    ) -> Result<FieldPath, ModelError> {
+        let path = key.get(self.field_indexes(collection).len()..).unwrap_or_default();
+        FieldPath::parse(&key::decode_text(path)?.0)
+    }
+
+    /// What the entries of a declared index begin with, in one collection or, without one, in all.
+    pub(super) fn composite(self, id: u32, collection: Option<&CollectionPath>) -> Key {
+        let mut out = self.table(COMPOSITES, 4 + 80);
+        out.extend_from_slice(&id.to_be_bytes());
+        if let Some(collection) = collection {
+            key::encode_collection(collection, &mut out);
+        }
+        out
+    }
+
+    /// The collections of an id, wherever they are, in which documents were written.
+    pub(super) fn collections_of(self, collection_id: &str) -> KeyRange {
+        KeyRange::prefix(&self.collections_prefix(collection_id))
+    }
+
+    fn collections_prefix(self, collection_id: &str) -> Key {
+        let mut out = self.table(COLLECTIONS, 2 * collection_id.len() + 16);
+        key::encode_bytes(collection_id.as_bytes(), &mut out);
+        out
+    }
+
+    /// The entry of a collection among those of its id.
+    pub(super) fn collection_entry(self, path: &CollectionPath) -> Key {
+        let mut out = self.collections_prefix(path.id());
+        key::encode_collection(path, &mut out);
+        out
+    }
+
+    /// The collection of an entry of [`Keys::collections_of`].
+    pub(super) fn collection_of(key: &[u8]) -> Result<CollectionPath, ModelError> {
+        let (_, path) = key::decode_text(key.get(PREFIX_BYTES..).unwrap_or_default())?;
+        Ok(key::decode_collection(path)?.0)
+    }
+
+    fn index_table(self, part: u8) -> Key {
+        let mut out = self.table(INDEXES, 64);
+        out.push(part);
+        out
+    }
+
+    pub(super) fn index_state(self) -> Key {
+        self.index_table(INDEX_STATE)
+    }
+
+    pub(super) fn composite_records(self) -> KeyRange {
+        KeyRange::prefix(&self.index_table(COMPOSITE_RECORDS))
+    }
+
+    pub(super) fn composite_record(self, id: u32) -> Key {
+        let mut out = self.index_table(COMPOSITE_RECORDS);
+        out.extend_from_slice(&id.to_be_bytes());
+        out
+    }
+
+    pub(super) fn setting_records(self) -> KeyRange {
+        KeyRange::prefix(&self.index_table(SETTING_RECORDS))
+    }
+
+    /// The setting of a field and what is nested in it, or of all fields.
+    pub(super) fn setting_record(self, collection_id: &str, field: Option<&FieldPath>) -> Key {
+        let mut out = self.index_table(SETTING_RECORDS);
+        key::encode_bytes(collection_id.as_bytes(), &mut out);
+        // No field has this text: it would be in backticks.
+        let text = field.map_or_else(|| "*".to_owned(), FieldPath::to_string);
+        key::encode_bytes(text.as_bytes(), &mut out);
+        out
+    }
+
+    /// The tables that hold index entries.
+    pub(super) fn index_entries(self) -> [KeyRange; 3] {
+        [FIELD_INDEXES, COMPOSITES, COLLECTIONS]
+            .map(|table| KeyRange::prefix(&self.table(table, 0)))
     }
 }

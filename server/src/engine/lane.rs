@@ -17,12 +17,13 @@ use super::commit::CommitRecord;
 use super::connection::ConnectionId;
 use super::error::{EngineError, Rejection};
 use super::fanout::Batch;
+use super::index::IndexSet;
 use super::keys::Keys;
 use super::outbox::Outbox;
 use super::outcomes::{Known, Outcomes};
 use super::records::MetaRecord;
 use super::retention;
-use super::shared::Shared;
+use super::shared::{Published, Shared};
 use super::stage::Stage;
 use crate::store::{Key, Snapshot, Store, StoreError};
 
@@ -74,6 +75,8 @@ pub(super) struct Lane {
     meta: MetaRecord,
     /// The state after the last durable batch.
     snapshot: Arc<dyn Snapshot>,
+    /// What is indexed in it.
+    indexes: Arc<IndexSet>,
     outcomes: Outcomes,
     /// Set when a batch failed: what is on disk is unknown, so nothing more is committed.
     failed: Option<String>,
@@ -101,9 +104,10 @@ impl Lane {
         shared: Arc<Shared>,
         fanout: mpsc::Sender<Batch>,
         meta: MetaRecord,
-        snapshot: Arc<dyn Snapshot>,
+        published: Published,
     ) -> Lane {
         let outcomes = Outcomes::default();
+        let Published { snapshot, indexes, .. } = published;
         Lane {
             store,
             keys,
@@ -111,6 +115,7 @@ impl Lane {
             fanout,
             meta,
             snapshot,
+            indexes,
             outcomes,
             failed: None,
             expected: 0,
@@ -286,10 +291,10 @@ impl Lane {
         self.expected = replies.len() + queue.len();
         if written && !commits.is_empty() {
             self.shared.metrics.commits.add(commits.len() as u64);
-            let snapshot = Arc::clone(&self.snapshot);
+            let (snapshot, indexes) = (Arc::clone(&self.snapshot), Arc::clone(&self.indexes));
             // Waits when the fan-out is behind, so that commits never outrun it without bound. It
             // ends only after the lane.
-            let _ = self.fanout.send(Batch { commits, snapshot }).await;
+            let _ = self.fanout.send(Batch { commits, snapshot, indexes }).await;
         }
         for Reply { outbox, message } in replies {
             outbox.answer_commit(&message);
@@ -360,8 +365,17 @@ impl Lane {
         self.shared.metrics.batches.add(1);
         self.shared.metrics.log_bytes.set(meta.log_bytes);
         self.meta = meta;
-        self.shared.publish(last_version, Arc::clone(&self.snapshot));
+        self.publish();
         Ok(())
+    }
+
+    /// Shows readers the newest durable state.
+    fn publish(&self) {
+        self.shared.publish(Published {
+            version: Version(self.meta.last_version),
+            snapshot: Arc::clone(&self.snapshot),
+            indexes: Arc::clone(&self.indexes),
+        });
     }
 
     /// The documents and the log entry of one commit. A commit that changed nothing has none.

@@ -14,6 +14,7 @@ mod delta;
 mod error;
 mod fanout;
 mod groups;
+mod index;
 mod keys;
 mod lane;
 mod metrics;
@@ -37,6 +38,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 pub use connection::{Connection, ConnectionId};
 pub use error::EngineError;
+pub use index::{ExemptionStatus, IndexState, IndexStatus, Progress};
 pub use metrics::{EngineMetrics, Metric};
 pub use options::DatabaseOptions;
 
@@ -97,7 +99,8 @@ impl Database {
         let (keys, meta) =
             catalog::open(&store, &name.project, &name.database, clock.now(), fresh).await?;
         let snapshot = store.snapshot().await?;
-        let published = Published { version: Version(meta.last_version), snapshot };
+        let indexes = Arc::new(index::load(&*snapshot, keys).await?);
+        let published = Published { version: Version(meta.last_version), snapshot, indexes };
         let shared = Arc::new(Shared::new(
             options,
             clock,
@@ -109,8 +112,8 @@ impl Database {
         let (lane, lane_commands) = mpsc::channel(shared.options.lane_queue);
         let (fanout, fanout_commands) = mpsc::channel(COMMAND_QUEUE);
         let (batches, batch_queue) = mpsc::channel(BATCH_QUEUE);
-        let snapshot = Arc::clone(&published.snapshot);
-        let commit_lane = Lane::new(store, keys, Arc::clone(&shared), batches, meta, snapshot);
+        let commit_lane =
+            Lane::new(store, keys, Arc::clone(&shared), batches, meta, published.clone());
         tasks.spawn("commit-lane", commit_lane.run(lane_commands));
         let fan_out = Fanout::new(Arc::clone(&shared), fanout.downgrade(), published);
         tasks.spawn("fan-out", fan_out.run(batch_queue, fanout_commands));

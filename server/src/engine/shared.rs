@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use tidemark_protocol::model::{ClientId, Incarnation, Version};
 
 use super::connection::ConnectionId;
+use super::index::IndexSet;
 use super::keys::Keys;
 use super::metrics::EngineMetrics;
 use super::options::DatabaseOptions;
@@ -27,6 +28,8 @@ pub(super) const ADMISSION_UNIT: usize = 1 << 10;
 pub(super) struct Published {
     pub(super) version: Version,
     pub(super) snapshot: Arc<dyn Snapshot>,
+    /// What is indexed in the snapshot.
+    pub(super) indexes: Arc<IndexSet>,
 }
 
 /// The newest connection of a client.
@@ -77,10 +80,9 @@ impl Shared {
         self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Set by the lane after each batch.
-    pub(super) fn publish(&self, version: Version, snapshot: Arc<dyn Snapshot>) {
-        *self.published.write().unwrap_or_else(PoisonError::into_inner) =
-            Published { version, snapshot };
+    /// Set by the lane after each batch and each change of the indexes.
+    pub(super) fn publish(&self, published: Published) {
+        *self.published.write().unwrap_or_else(PoisonError::into_inner) = published;
     }
 
     /// Makes this the only connection of the client that may commit; returns the one before.

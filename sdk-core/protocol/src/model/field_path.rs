@@ -70,6 +70,25 @@ impl FieldPath {
         &self.0
     }
 
+    /// Appends a segment to a canonical text, as [`fmt::Display`] does.
+    pub fn push_segment(text: &mut String, segment: &str) {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        if is_simple(segment) {
+            text.push_str(segment);
+            return;
+        }
+        text.push('`');
+        for char in segment.chars() {
+            if matches!(char, '\\' | '`') {
+                text.push('\\');
+            }
+            text.push(char);
+        }
+        text.push('`');
+    }
+
     /// Whether `other` is this path or under it.
     pub fn is_prefix_of(&self, other: &FieldPath) -> bool {
         other.0.starts_with(&self.0)
@@ -121,17 +140,9 @@ fn is_simple(name: &str) -> bool {
 /// The canonical form, which [`FieldPath::parse`] reads.
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, segment) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str(".")?;
-            }
-            if is_simple(segment) {
-                f.write_str(segment)?;
-            } else {
-                write!(f, "`{}`", segment.replace('\\', "\\\\").replace('`', "\\`"))?;
-            }
-        }
-        Ok(())
+        let mut text = String::new();
+        self.0.iter().for_each(|segment| FieldPath::push_segment(&mut text, segment));
+        f.write_str(&text)
     }
 }
 

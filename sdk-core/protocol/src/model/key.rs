@@ -97,6 +97,63 @@ pub fn encode_value(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends the first `limit` bytes of what [`encode_value`] appends, without encoding much of the
+/// rest. Returns whether anything was cut off.
+pub fn encode_value_cut(value: &Value, limit: usize, out: &mut Vec<u8>) -> bool {
+    let end = out.len() + limit;
+    encode_start(value, end, out);
+    let cut = out.len() > end;
+    out.truncate(end);
+    cut
+}
+
+/// Appends a value, of which what would come after `end` may be missing.
+fn encode_start(value: &Value, end: usize, out: &mut Vec<u8>) {
+    let room = end.saturating_sub(out.len());
+    match value {
+        // The tag and as many bytes as there is room for are already too much.
+        Value::String(text) if text.len() > room => {
+            out.push(tag::STRING);
+            encode_bytes(&text.as_bytes()[..room], out);
+        }
+        Value::Bytes(bytes) if bytes.len() > room => {
+            out.push(tag::BYTES);
+            encode_bytes(&bytes[..room], out);
+        }
+        Value::Array(values) => {
+            out.push(tag::ARRAY);
+            for value in values {
+                if out.len() > end {
+                    return;
+                }
+                encode_start(value, end, out);
+            }
+            out.push(END_OF_ARRAY);
+        }
+        Value::Map(fields) => {
+            out.push(tag::MAP);
+            for (key, value) in fields {
+                if out.len() > end {
+                    return;
+                }
+                encode_bytes(key.as_bytes(), out);
+                encode_start(value, end, out);
+            }
+            out.extend_from_slice(&END_OF_SEGMENTS);
+        }
+        Value::Null
+        | Value::Boolean(_)
+        | Value::Integer(_)
+        | Value::Double(_)
+        | Value::Timestamp(_)
+        | Value::String(_)
+        | Value::Bytes(_)
+        | Value::Reference(_)
+        | Value::GeoPoint(_)
+        | Value::Vector(_) => encode_value(value, out),
+    }
+}
+
 /// Appends a value for a descending clause.
 pub fn encode_value_descending(value: &Value, out: &mut Vec<u8>) {
     let start = out.len();
@@ -139,6 +196,45 @@ pub fn decode_document(key: &[u8]) -> Result<DocumentPath, ModelError> {
     rest = decode_bytes(&rest[END_OF_SEGMENTS.len()..], &mut path).ok_or_else(malformed)?;
     let path = str::from_utf8(&path).map_err(|_| malformed())?;
     if rest.is_empty() { DocumentPath::parse(path) } else { Err(malformed()) }
+}
+
+/// The text that [`encode_bytes`] encoded at the start of `key`, and what follows it.
+pub fn decode_text(key: &[u8]) -> Result<(String, &[u8]), ModelError> {
+    let malformed = || ModelError::invalid("the bytes are not the key of a text");
+    let mut text = Vec::new();
+    let rest = decode_bytes(key, &mut text).ok_or_else(malformed)?;
+    Ok((String::from_utf8(text).map_err(|_| malformed())?, rest))
+}
+
+/// The path that [`encode_collection`] encoded at the start of `key`, and what follows it.
+pub fn decode_collection(key: &[u8]) -> Result<(CollectionPath, &[u8]), ModelError> {
+    let (path, rest) = decode_segments(key)?;
+    Ok((CollectionPath::parse(&path)?, rest))
+}
+
+/// The path of which `key` is the whole encoding as a reference, without its tag.
+pub fn decode_reference(key: &[u8]) -> Result<DocumentPath, ModelError> {
+    let (path, rest) = decode_segments(key)?;
+    if rest.is_empty() {
+        DocumentPath::parse(&path)
+    } else {
+        Err(ModelError::invalid("bytes follow the key of a reference"))
+    }
+}
+
+/// What [`encode_segments`] encoded at the start of `key`, joined by slashes; what follows it.
+fn decode_segments(key: &[u8]) -> Result<(String, &[u8]), ModelError> {
+    let malformed = || ModelError::invalid("the bytes are not the key of a path");
+    let mut path = Vec::with_capacity(key.len());
+    let mut rest = key;
+    while !rest.starts_with(&END_OF_SEGMENTS) {
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        rest = decode_bytes(rest, &mut path).ok_or_else(malformed)?;
+    }
+    let path = String::from_utf8(path).map_err(|_| malformed())?;
+    Ok((path, &rest[END_OF_SEGMENTS.len()..]))
 }
 
 fn encode_segments<'a>(segments: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
@@ -193,4 +289,53 @@ fn encode_double(double: f64, out: &mut Vec<u8>) {
         bits | 1 << 63
     };
     out.extend_from_slice(&ordered.to_be_bytes());
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn cut(value: &Value, limit: usize) -> (Vec<u8>, bool) {
+        let mut out = vec![7];
+        let cut = encode_value_cut(value, limit, &mut out);
+        (out.split_off(1), cut)
+    }
+
+    #[test]
+    fn a_cut_value_is_the_beginning_of_the_whole() {
+        let text = Value::from("a\0bc".repeat(5));
+        let bytes = Value::Bytes(vec![0; 20].into());
+        let map = Value::from([("k", text.clone()), ("l", bytes.clone())]);
+        let array = Value::Array(vec![map.clone(), Value::from(1), text.clone(), Value::Null]);
+        for value in [Value::Null, Value::from(true), Value::from(1.5), text, bytes, map, array] {
+            let mut whole = Vec::new();
+            encode_value(&value, &mut whole);
+            for limit in 0..whole.len() + 3 {
+                let (start, is_cut) = cut(&value, limit);
+                assert_eq!(is_cut, limit < whole.len(), "{value:?} {limit}");
+                assert_eq!(start, whole[..limit.min(whole.len())], "{value:?} {limit}");
+            }
+        }
+    }
+
+    #[test]
+    fn paths_and_texts_are_read_back() {
+        let mut key = Vec::new();
+        let document = DocumentPath::parse("a/b\0/c/d").unwrap();
+        encode_collection(&document.parent(), &mut key);
+        encode_bytes(b"t\0", &mut key);
+        let (collection, rest) = decode_collection(&key).unwrap();
+        assert_eq!(collection, document.parent());
+        assert_eq!(decode_text(rest).unwrap(), ("t\0".to_owned(), &[][..]));
+
+        key.clear();
+        encode_value(&Value::Reference(document.clone()), &mut key);
+        assert_eq!(decode_reference(&key[1..]).unwrap(), document);
+        for end in 1..key.len() {
+            assert!(decode_reference(&key[1..end]).is_err());
+        }
+        key.push(0);
+        assert!(decode_reference(&key[1..]).is_err());
+    }
 }

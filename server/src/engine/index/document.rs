@@ -1,0 +1,375 @@
+//! Which index entries a document has, and which of them a change of it removes and adds. On the
+//! way of every write: what did not change is neither encoded nor written.
+
+use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use bytes::Bytes;
+use tidemark_protocol::model::{
+    Document, DocumentPath, FieldPath, Fields, IndexMode, IndexScope, ModelError, Value, key,
+    limits,
+};
+
+use super::entries::{self, Entry, EntryKind, append_indexed, invert};
+use super::set::{CollectionIndexes, Composite, FieldSetting, IndexSet, governing};
+use crate::engine::keys::Keys;
+use crate::store::{Key, PER_WRITE};
+
+/// What a key is set to; none removes it.
+pub(in crate::engine) type KeyWrite = (Key, Option<Bytes>);
+
+static NO_FIELDS: Fields = Fields::new();
+
+/// No entry takes fewer bytes of its encoded document than this.
+const LEAST_BYTES_PER_ENTRY: usize = 2;
+
+/// Entries of one side of a change, a bounded amount of them.
+pub(super) struct EntryList {
+    pub(super) entries: Vec<Entry>,
+    bytes: usize,
+    limit: usize,
+    /// When the bytes reach this, repetitions are removed.
+    tidy_at: usize,
+    /// Set when there are more than may be; what is pushed from then on is dropped.
+    overflowed: bool,
+    /// Set when entries are only counted: those that are distinct.
+    counted: Option<(HashSet<u64>, RandomState)>,
+}
+
+impl EntryList {
+    pub(super) fn new(limit: usize) -> EntryList {
+        EntryList {
+            entries: Vec::new(),
+            bytes: 0,
+            limit,
+            tidy_at: limit,
+            overflowed: false,
+            counted: None,
+        }
+    }
+
+    /// Overflows when a document has more entries than it may have.
+    fn counting() -> EntryList {
+        EntryList { counted: Some(Default::default()), ..EntryList::new(0) }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if self.overflowed {
+            return;
+        }
+        if let Some((distinct, hasher)) = &mut self.counted {
+            distinct.insert(hasher.hash_one(&entry.key));
+            self.overflowed = distinct.len() > limits::INDEX_ENTRIES;
+            return;
+        }
+        self.bytes += entry_bytes(&entry);
+        self.entries.push(entry);
+        if self.bytes > self.tidy_at {
+            self.tidy();
+            self.tidy_at = self.limit.max(self.bytes.saturating_mul(2));
+        }
+    }
+
+    /// Sorts, and removes repetitions: an array may hold a value twice.
+    pub(super) fn tidy(&mut self) {
+        self.entries.sort_unstable();
+        self.entries.dedup();
+        self.bytes = self.entries.iter().map(entry_bytes).sum();
+        self.overflowed |= self.bytes > self.limit;
+    }
+}
+
+fn entry_bytes(entry: &Entry) -> usize {
+    entry.key.len() + entry.value.len() + PER_WRITE
+}
+
+/// More entries than one commit may write.
+#[derive(Debug)]
+pub(in crate::engine) struct TooManyBytes;
+
+impl IndexSet {
+    /// What a change of a document writes to the indexes; fails if that is more than `limit` bytes
+    /// on one side.
+    pub(in crate::engine) fn change(
+        &self,
+        keys: Keys,
+        path: &DocumentPath,
+        before: Option<&Document>,
+        after: Option<&Document>,
+        limit: usize,
+        out: &mut Vec<KeyWrite>,
+    ) -> Result<(), TooManyBytes> {
+        let collection = self.collections.get(path.collection_id());
+        let mut walk = Walk::new(keys, path, collection, limit);
+        walk.fields(
+            before.map_or(&NO_FIELDS, |it| &it.fields),
+            after.map_or(&NO_FIELDS, |it| &it.fields),
+        );
+        let Walk { mut removed, mut added, .. } = walk;
+        for composite in collection.into_iter().flat_map(CollectionIndexes::maintained) {
+            let is_same = |(before, after): (&Document, &Document)| {
+                let fields = &composite.definition.fields;
+                fields.iter().all(|it| before.get(&it.field) == after.get(&it.field))
+            };
+            if before.zip(after).is_some_and(is_same) {
+                continue;
+            }
+            if let Some(before) = before {
+                composite.entries(keys, before, &mut removed);
+            }
+            if let Some(after) = after {
+                composite.entries(keys, after, &mut added);
+            }
+        }
+        removed.tidy();
+        added.tidy();
+        if removed.overflowed || added.overflowed {
+            return Err(TooManyBytes);
+        }
+        difference(removed.entries, added.entries, out);
+        Ok(())
+    }
+
+    /// Refuses a document that has more entries than one may have.
+    pub(in crate::engine) fn check(
+        &self,
+        keys: Keys,
+        document: &Document,
+        encoded_bytes: usize,
+    ) -> Result<(), ModelError> {
+        let collection = self.collections.get(document.path.collection_id());
+        let indexes = 1 + collection.map_or(0, |it| it.maintained().count());
+        if encoded_bytes / LEAST_BYTES_PER_ENTRY * indexes <= limits::INDEX_ENTRIES {
+            return Ok(());
+        }
+        let mut walk = Walk::new(keys, &document.path, collection, 0);
+        // The same for all: only what differs counts.
+        walk.prefix.clear();
+        walk.name.clear();
+        walk.added = EntryList::counting();
+        walk.fields(&NO_FIELDS, &document.fields);
+        let mut list = walk.added;
+        for composite in collection.into_iter().flat_map(CollectionIndexes::maintained) {
+            composite.entries(keys, document, &mut list);
+        }
+        if !list.overflowed {
+            return Ok(());
+        }
+        Err(ModelError::invalid(format!(
+            "the document {} has more than {} index entries: exempt large arrays or maps from \
+             indexing",
+            document.path,
+            limits::INDEX_ENTRIES
+        )))
+    }
+
+    /// All automatic entries of a document.
+    pub(super) fn automatic_entries(
+        &self,
+        keys: Keys,
+        document: &Document,
+        limit: usize,
+    ) -> EntryList {
+        let collection = self.collections.get(document.path.collection_id());
+        let mut walk = Walk::new(keys, &document.path, collection, limit);
+        walk.fields(&NO_FIELDS, &document.fields);
+        walk.added
+    }
+
+    /// The automatic entries of a document's fields that one setting governs.
+    pub(super) fn entries_governed(
+        &self,
+        keys: Keys,
+        document: &Document,
+        prefix: Option<&FieldPath>,
+        limit: usize,
+    ) -> EntryList {
+        let collection = self.collections.get(document.path.collection_id());
+        let mut walk = Walk::new(keys, &document.path, collection, limit);
+        walk.only = Some(prefix);
+        walk.fields(&NO_FIELDS, &document.fields);
+        walk.added
+    }
+}
+
+/// What turns one list of entries, sorted, into the other.
+fn difference(before: Vec<Entry>, after: Vec<Entry>, out: &mut Vec<KeyWrite>) {
+    out.reserve(before.len() + after.len());
+    let mut after = after.into_iter().peekable();
+    for old in before {
+        while let Some(new) = after.next_if(|new| new.key < old.key) {
+            out.push(new.put());
+        }
+        match after.next_if(|new| new.key == old.key) {
+            Some(new) if new.value == old.value => {}
+            Some(new) => out.push(new.put()),
+            None => out.push((old.key, None)),
+        }
+    }
+    out.extend(after.map(Entry::put));
+}
+
+/// Goes through the fields of a document as it was and as it is.
+struct Walk<'a> {
+    settings: &'a [FieldSetting],
+    /// Only what this setting governs.
+    only: Option<Option<&'a FieldPath>>,
+    /// Of the collection's automatic indexes; while a field is dealt with, also its path.
+    prefix: Key,
+    name: Vec<u8>,
+    /// The canonical path of the field.
+    text: String,
+    segments: Vec<&'a str>,
+    removed: EntryList,
+    added: EntryList,
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Removed,
+    Added,
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        keys: Keys,
+        path: &DocumentPath,
+        collection: Option<&'a CollectionIndexes>,
+        limit: usize,
+    ) -> Walk<'a> {
+        let mut name = Vec::with_capacity(path.id().len() + 2);
+        key::encode_bytes(path.id().as_bytes(), &mut name);
+        Walk {
+            settings: collection.map_or(&[], |it| &it.settings),
+            only: None,
+            prefix: keys.field_indexes(&path.parent()),
+            name,
+            text: String::new(),
+            segments: Vec::new(),
+            removed: EntryList::new(limit),
+            added: EntryList::new(limit),
+        }
+    }
+
+    fn fields(&mut self, before: &'a Fields, after: &'a Fields) {
+        for (name, old) in before {
+            self.field(name, Some(old), after.get(name));
+        }
+        for (name, new) in after {
+            if !before.contains_key(name) {
+                self.field(name, None, Some(new));
+            }
+        }
+    }
+
+    fn field(&mut self, name: &'a str, before: Option<&'a Value>, after: Option<&'a Value>) {
+        if before == after {
+            return;
+        }
+        let length = self.text.len();
+        FieldPath::push_segment(&mut self.text, name);
+        self.segments.push(name);
+        if entries::fits(&self.text) {
+            if self.is_indexed() {
+                let prefix = self.prefix.len();
+                key::encode_bytes(self.text.as_bytes(), &mut self.prefix);
+                before.into_iter().for_each(|value| self.value(value, Side::Removed));
+                after.into_iter().for_each(|value| self.value(value, Side::Added));
+                self.prefix.truncate(prefix);
+            }
+            if let (Some(Value::Map(_)), _) | (_, Some(Value::Map(_))) = (before, after) {
+                let fields = |value: Option<&'a Value>| match value {
+                    Some(Value::Map(fields)) => fields,
+                    Some(_) | None => &NO_FIELDS,
+                };
+                self.fields(fields(before), fields(after));
+            }
+        }
+        self.segments.pop();
+        self.text.truncate(length);
+    }
+
+    fn is_indexed(&self) -> bool {
+        if self.settings.is_empty() {
+            return self.only.is_none();
+        }
+        let setting = governing(self.settings, &self.segments);
+        let is_meant = self
+            .only
+            .is_none_or(|only| setting.is_some_and(|setting| setting.prefix.as_ref() == only));
+        is_meant && setting.is_none_or(|setting| setting.on)
+    }
+
+    fn value(&mut self, value: &Value, side: Side) {
+        self.entry(EntryKind::Value, value, side);
+        if let Value::Array(elements) = value {
+            elements.iter().for_each(|element| self.entry(EntryKind::Element, element, side));
+        }
+    }
+
+    fn entry(&mut self, kind: EntryKind, value: &Value, side: Side) {
+        let mut key = Vec::with_capacity(self.prefix.len() + self.name.len() + 32);
+        key.extend_from_slice(&self.prefix);
+        key.push(kind.byte());
+        let truncated = append_indexed(value, false, &mut key);
+        key.extend_from_slice(&self.name);
+        let entry = Entry::new(key, self.name.len(), truncated);
+        match side {
+            Side::Removed => self.removed.push(entry),
+            Side::Added => self.added.push(entry),
+        }
+    }
+}
+
+impl Composite {
+    /// Adds the entries that a document has in this index: none if it lacks one of the fields.
+    pub(super) fn entries(&self, keys: Keys, document: &Document, out: &mut EntryList) {
+        let fields = &self.definition.fields;
+        let mut values = Vec::with_capacity(fields.len());
+        for field in fields {
+            match (field.mode, document.get(&field.field)) {
+                (IndexMode::Ascending | IndexMode::Descending, Some(value)) => values.push(value),
+                (IndexMode::Contains, Some(array @ Value::Array(_))) => values.push(array),
+                (IndexMode::Contains, Some(_)) | (_, None) => return,
+            }
+        }
+        let contains = fields.iter().position(|field| field.mode == IndexMode::Contains);
+        let name = self.name_of(&document.path);
+        let prefix = self.prefix(keys, &document.path.parent());
+        let Some(contains) = contains else {
+            out.push(self.entry(prefix, &values, &name));
+            return;
+        };
+        let Value::Array(elements) = values[contains] else { return };
+        for element in elements {
+            values[contains] = element;
+            out.push(self.entry(prefix.clone(), &values, &name));
+        }
+    }
+
+    fn entry(&self, mut key: Key, values: &[&Value], name: &[u8]) -> Entry {
+        let mut truncated = false;
+        for (position, value) in values.iter().enumerate() {
+            truncated |= self.append_value(position, value, &mut key);
+        }
+        key.extend_from_slice(name);
+        Entry::new(key, name.len(), truncated)
+    }
+
+    fn name_of(&self, path: &DocumentPath) -> Vec<u8> {
+        let mut name = Vec::new();
+        match self.definition.scope {
+            IndexScope::Collection => key::encode_bytes(path.id().as_bytes(), &mut name),
+            IndexScope::Group => {
+                key::encode_value(&Value::Reference(path.clone()), &mut name);
+                // The tag says nothing: all names are references.
+                name = name.split_off(1);
+            }
+        }
+        if self.has_inverted_names() {
+            invert(&mut name);
+        }
+        name
+    }
+}
