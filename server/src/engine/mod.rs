@@ -14,6 +14,7 @@ mod delta;
 mod error;
 mod fanout;
 mod groups;
+mod interest;
 mod index;
 mod keys;
 mod lane;
