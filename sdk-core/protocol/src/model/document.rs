@@ -32,6 +32,18 @@ impl Document {
         get_field(&self.fields, field.segments())
     }
 
+    /// The document with these fields only; `__name__` is none of them.
+    #[must_use]
+    pub fn projected(&self, fields: &[FieldPath]) -> Document {
+        let mut kept = Fields::new();
+        for field in fields {
+            if let Some(value) = self.get(field) {
+                set_field(&mut kept, field.segments(), value.clone());
+            }
+        }
+        Document { path: self.path.clone(), fields: kept, ..*self }
+    }
+
     /// Checks the limits of size, depth, field names; the error states the limit and what was found.
     pub fn validate(path: &DocumentPath, fields: &Fields) -> Result<(), ModelError> {
         validate_fields(fields, 0)?;
@@ -120,6 +132,31 @@ mod tests {
         assert_eq!(get("x.y"), None);
         assert_eq!(get("a.c"), None);
         assert_eq!(get("__name__"), None);
+    }
+
+    #[test]
+    fn a_projection_keeps_what_it_names() {
+        let inner = Value::from([("b", 1), ("c", 2)]);
+        let document = Document {
+            path: DocumentPath::parse("c/d").unwrap(),
+            fields: fields(&[("a", inner.clone()), ("x", Value::from(3)), ("y", Value::Null)]),
+            create_version: Version(1),
+            update_version: Version(2),
+        };
+        let keep = |paths: &[&str]| {
+            let paths: Vec<FieldPath> =
+                paths.iter().map(|path| FieldPath::parse(path).unwrap()).collect();
+            let kept = document.projected(&paths);
+            assert_eq!((kept.path, kept.update_version), (document.path.clone(), Version(2)));
+            kept.fields
+        };
+        assert_eq!(
+            keep(&["a.b", "y"]),
+            fields(&[("a", Value::from([("b", 1)])), ("y", Value::Null)])
+        );
+        assert_eq!(keep(&["a.b", "a.c"]), fields(&[("a", inner.clone())]));
+        assert_eq!(keep(&["a", "a.b"]), fields(&[("a", inner)]));
+        assert_eq!(keep(&["z", "x.y", "__name__"]), Fields::new());
     }
 
     #[test]
