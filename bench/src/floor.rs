@@ -11,7 +11,9 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
-use tidemark_protocol::model::{Document, DocumentPath, Fields, Value, Version, key};
+use tidemark_protocol::model::{
+    CollectionPath, Document, DocumentPath, Fields, Value, Version, key,
+};
 use tidemark_protocol::wire::codec;
 use tidemark_server::store::{Key, KeyRange, ScanDirection, Store};
 use tokio::net::{TcpListener, TcpStream};
@@ -184,15 +186,16 @@ pub(crate) struct EngineFigures {
     pub(crate) cpu: f64,
 }
 
-/// Puts what `group` commits put into one transaction, makes it durable, and so on until the time
-/// is up.
+/// Puts what `group` commits of documents with so many fields put into one transaction, makes it
+/// durable, and so on until the time is up.
 pub(crate) async fn engine(
     data: &Path,
     group: usize,
+    fields: usize,
     time: Duration,
 ) -> anyhow::Result<EngineFigures> {
     let store = tidemark_server::store::open(&store_url(data)).await?;
-    let mut commits = Commits::new(group);
+    let mut commits = Commits::new(group, fields);
     let warm = Instant::now() + time / 5;
     while Instant::now() < warm {
         commits.transaction(store.as_ref()).await?;
@@ -240,36 +243,63 @@ fn store_url(data: &Path) -> String {
     format!("surrealkv://{}", data.display())
 }
 
-/// The puts of the server's commits, in its layout: each commit a document, its log entry and its
-/// client's outcomes; each transaction the state of the database.
+/// The puts of the server's commits, in its layout: each commit a document, the index entries of
+/// its fields, its log entry and its client's outcomes; each transaction the state of the database.
 struct Commits {
     group: usize,
     next: u64,
-    /// Encoded documents, made beforehand: encoding is not the engine's work.
-    documents: Vec<Bytes>,
+    /// Made beforehand: encoding is not the engine's work.
+    documents: Vec<Encoded>,
+}
+
+/// A document, and the keys of its index entries up to its name.
+struct Encoded {
+    document: Bytes,
+    entries: Vec<Key>,
+}
+
+impl Encoded {
+    fn new(fields: usize) -> Encoded {
+        let document = Document {
+            path: DocumentPath::parse(&load_path(0, 0)).expect("a valid path"),
+            fields: load_fields(fields),
+            create_version: Version(u64::MAX / 2),
+            update_version: Version(u64::MAX / 2),
+        };
+        let collection = CollectionPath::parse(LOAD).expect("a valid path");
+        let entry = |(name, value): (&String, &Value)| {
+            let mut key = table(b'x');
+            key::encode_collection(&collection, &mut key);
+            key::encode_bytes(name.as_bytes(), &mut key);
+            key.push(b'v');
+            key::encode_value(value, &mut key);
+            key
+        };
+        let entries = document.fields.iter().map(entry).collect();
+        Encoded { document: codec::encode_document(&document), entries }
+    }
 }
 
 impl Commits {
-    fn new(group: usize) -> Commits {
-        let document = |_| {
-            codec::encode_document(&Document {
-                path: DocumentPath::parse(&load_path(0, 0)).expect("a valid path"),
-                fields: Fields::from([("text".to_owned(), Value::String(random_text(256)))]),
-                create_version: Version(u64::MAX / 2),
-                update_version: Version(u64::MAX / 2),
-            })
-        };
-        Commits { group, next: 0, documents: (0..256).map(document).collect() }
+    fn new(group: usize, fields: usize) -> Commits {
+        let documents = (0..256).map(|_| Encoded::new(fields)).collect();
+        Commits { group, next: 0, documents }
     }
 
     async fn transaction(&mut self, store: &dyn Store) -> anyhow::Result<()> {
         let mut transaction = store.begin().await?;
         for slot in 0..self.group {
-            let document = &self.documents[self.next as usize % self.documents.len()];
+            let Encoded { document, entries } =
+                &self.documents[self.next as usize % self.documents.len()];
             let path = DocumentPath::parse(&load_path(slot, self.next))?;
             let mut document_key = table(b'd');
             key::encode_document(&path, &mut document_key);
             transaction.put(document_key, document.clone());
+            for entry in entries {
+                let mut entry_key = entry.clone();
+                key::encode_bytes(path.split().1.as_bytes(), &mut entry_key);
+                transaction.put(entry_key, Bytes::from_static(&[0, 0, 15]));
+            }
 
             let mut log_key = table(b'l');
             log_key.extend(self.next.to_be_bytes());
@@ -290,9 +320,27 @@ fn table(name: u8) -> Key {
     vec![0, 0, 0, 1, name]
 }
 
+/// The collection of the writes that are measured.
+const LOAD: &str = "load";
+
 /// The document that writer `slot` writes as its `number`th.
 pub(crate) fn load_path(slot: usize, number: u64) -> String {
-    format!("load/w{slot:02}-{number:08}")
+    format!("{LOAD}/w{slot:02}-{number:08}")
+}
+
+/// Fields of a document of a messenger.
+pub(crate) const FIVE_FIELDS: usize = 5;
+
+/// The first so many fields of a document with 256 bytes of text.
+pub(crate) fn load_fields(fields: usize) -> Fields {
+    let all = [
+        ("text", Value::String(random_text(256))),
+        ("room", Value::String(random_text(8))),
+        ("from", Value::String(random_text(8))),
+        ("seq", Value::Integer(rand::random_range(0..1 << 40))),
+        ("edited", Value::Boolean(rand::random())),
+    ];
+    all.into_iter().take(fields).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// Text that does not compress, of `size` bytes.

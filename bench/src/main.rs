@@ -1,7 +1,7 @@
 //! The load generator: Tidemark's figures next to their floors, on the same machine, in one run.
 //!
-//! [`w1`], [`w2`] and [`w4`] are the workloads; [`floor`] is what they are compared with; [`child`]
-//! runs either as a process of its own. `bench/README.md` explains the method. Nothing here may
+//! [`w1`], [`w2`], [`w3`], [`w4`], [`pages`] and [`indexed`] are the workloads; [`floor`] is what they
+//! are compared with; [`child`] runs either as a process of its own. `bench/README.md` explains the method. Nothing here may
 //! decide whether a build is good: the figures are for people.
 
 // A load generator takes the time, spawns tasks and prints by itself.
@@ -11,7 +11,9 @@ mod board;
 mod child;
 mod fans;
 mod floor;
+mod indexed;
 mod machine;
+mod pages;
 mod plan;
 mod raw;
 mod report;
@@ -20,6 +22,7 @@ mod stats;
 mod tidemark;
 mod w1;
 mod w2;
+mod w3;
 mod w4;
 
 use std::path::PathBuf;
@@ -48,8 +51,14 @@ enum Command {
     W1(Options),
     /// Fan-out to listeners.
     W2(Options),
+    /// Many live queries.
+    W3(Options),
     /// The initial snapshot.
     W4(Options),
+    /// Pages of a large collection.
+    Pages(Options),
+    /// Writes with five indexed fields.
+    Indexed(Options),
     /// What the load generator runs in processes of their own.
     #[command(hide = true, subcommand)]
     Child(ChildCommand),
@@ -88,6 +97,8 @@ enum ChildCommand {
         #[arg(long)]
         group: usize,
         #[arg(long)]
+        fields: usize,
+        #[arg(long)]
         millis: u64,
     },
     /// Reading all documents of a store.
@@ -105,18 +116,33 @@ enum ChildCommand {
 enum Workload {
     W1,
     W2,
+    W3,
     W4,
+    Pages,
+    Indexed,
+}
+
+impl Workload {
+    const ALL: [Workload; 6] = [
+        Workload::W1,
+        Workload::W2,
+        Workload::W3,
+        Workload::W4,
+        Workload::Pages,
+        Workload::Indexed,
+    ];
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::All(options) => {
-            measure(&options, &[Workload::W1, Workload::W2, Workload::W4]).await
-        }
+        Command::All(options) => measure(&options, &Workload::ALL).await,
         Command::W1(options) => measure(&options, &[Workload::W1]).await,
         Command::W2(options) => measure(&options, &[Workload::W2]).await,
+        Command::W3(options) => measure(&options, &[Workload::W3]).await,
         Command::W4(options) => measure(&options, &[Workload::W4]).await,
+        Command::Pages(options) => measure(&options, &[Workload::Pages]).await,
+        Command::Indexed(options) => measure(&options, &[Workload::Indexed]).await,
         Command::Child(command) => child(command).await,
     }
 }
@@ -125,8 +151,9 @@ async fn child(command: ChildCommand) -> anyhow::Result<()> {
     match command {
         ChildCommand::Tidemark { data } => tidemark::serve(&data).await,
         ChildCommand::Bare => floor::serve().await,
-        ChildCommand::Engine { data, group, millis } => {
-            let figures = floor::engine(&data, group, Duration::from_millis(millis)).await?;
+        ChildCommand::Engine { data, group, fields, millis } => {
+            let time = Duration::from_millis(millis);
+            let figures = floor::engine(&data, group, fields, time).await?;
             println!("{}", serde_json::to_string(&figures)?);
             Ok(())
         }
@@ -139,7 +166,7 @@ async fn child(command: ChildCommand) -> anyhow::Result<()> {
 }
 
 async fn measure(options: &Options, workloads: &[Workload]) -> anyhow::Result<()> {
-    if options.write_readme && (options.quick || workloads.len() < 3) {
+    if options.write_readme && (options.quick || workloads.len() < Workload::ALL.len()) {
         bail!("the README holds full runs: --write-readme goes with `all`, without --quick");
     }
     let data = options.data.clone().unwrap_or_else(std::env::temp_dir);
@@ -155,7 +182,10 @@ async fn measure(options: &Options, workloads: &[Workload]) -> anyhow::Result<()
         figures.extend(match workload {
             Workload::W1 => w1::run(&plan).await?,
             Workload::W2 => w2::run(&plan).await?,
+            Workload::W3 => w3::run(&plan).await?,
             Workload::W4 => w4::run(&plan).await?,
+            Workload::Pages => pages::run(&plan).await?,
+            Workload::Indexed => indexed::run(&plan).await?,
         });
     }
     let repetitions = plan.repetitions;

@@ -16,12 +16,18 @@ pub(crate) struct Plan {
     pub(crate) core_listeners: usize,
     /// Documents of W4.
     pub(crate) documents: usize,
+    /// Numbers of live queries of W3.
+    pub(crate) queries: Vec<usize>,
+    /// Writes of one stage of W3.
+    pub(crate) writes: u64,
+    /// Documents of the small and the large collection that pages are read from.
+    pub(crate) pages: [u64; 2],
     /// Where the stores are made.
     pub(crate) data: PathBuf,
 }
 
 impl Plan {
-    /// The full run: a little under four minutes.
+    /// The full run: some eight minutes.
     pub(crate) fn full(data: PathBuf) -> Plan {
         Plan {
             repetitions: 3,
@@ -29,6 +35,9 @@ impl Plan {
             listeners: vec![100, 500, 1000],
             core_listeners: 100,
             documents: 10_000,
+            queries: vec![100, 1_000, 5_000, 20_000],
+            writes: 20_000,
+            pages: [10_000, 1_000_000],
             data,
         }
     }
@@ -41,6 +50,9 @@ impl Plan {
             listeners: vec![20, 100],
             core_listeners: 20,
             documents: 1_000,
+            queries: vec![50, 200],
+            writes: 500,
+            pages: [1_000, 5_000],
             data,
         }
     }

@@ -13,12 +13,12 @@ use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use tidemark_protocol::model::{
-    ClientId, DocumentPath, Fields, Target, TargetId, Value, Write, WriteId, WriteOp,
+    ClientId, DocumentPath, Fields, Query, Target, TargetId, Value, Write, WriteId, WriteOp,
 };
 use tidemark_protocol::wire::client::{ClientMessage, Commit, Hello, Listen};
-use tidemark_protocol::wire::server::ServerMessage;
+use tidemark_protocol::wire::server::{Explanation, ServerMessage};
 use tidemark_protocol::wire::{SUBPROTOCOL, codec, version};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -136,6 +136,7 @@ pub(crate) fn count_documents(frames: &[Bytes]) -> anyhow::Result<usize> {
 pub(crate) struct Session {
     socket: Socket,
     next_write: u64,
+    next_request: u32,
 }
 
 impl Session {
@@ -165,7 +166,7 @@ impl Session {
         let ServerMessage::Welcome(_) = answer else {
             bail!("no Welcome but {answer:?}");
         };
-        Ok(Session { socket, next_write: 1 })
+        Ok(Session { socket, next_write: 1, next_request: 0 })
     }
 
     /// Sends a commit without awaiting its answer. `acknowledged` is the last write whose answer,
@@ -225,6 +226,29 @@ impl Session {
         }
     }
 
+    /// Runs a query with an explanation. Gives the number of documents of the result.
+    pub(crate) async fn query(
+        &mut self,
+        query: Query,
+    ) -> anyhow::Result<(usize, Option<Explanation>)> {
+        self.next_request += 1;
+        let request = self.next_request;
+        let message = ClientMessage::Query { request, query, explain: true };
+        self.socket.send(codec::encode_client(&message)).await?;
+        let mut documents = 0;
+        loop {
+            match self.next().await? {
+                ServerMessage::Result(result) if result.request == request => {
+                    documents += result.documents.len();
+                    if !result.more {
+                        return Ok((documents, result.explanation));
+                    }
+                }
+                other => refuse(&other)?,
+            }
+        }
+    }
+
     /// The socket under it.
     pub(crate) fn into_socket(self) -> Socket {
         self.socket
@@ -246,6 +270,25 @@ fn refuse(message: &ServerMessage) -> anyhow::Result<()> {
         Some(status) => bail!("the server refused: {status}"),
         None => Ok(()),
     }
+}
+
+/// Posts JSON to the server's HTTP API. Gives the whole answer as it came.
+pub(crate) async fn post_json(
+    address: SocketAddr,
+    path: &str,
+    body: &serde_json::Value,
+) -> anyhow::Result<String> {
+    let body = body.to_string();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 /// A `set` of one document with one text field.

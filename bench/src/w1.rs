@@ -60,11 +60,11 @@ async fn sample(plan: &Plan) -> anyhow::Result<Sample> {
     // Not measured: the first writes of a fresh store and of a fresh process.
     many_connections(at, time / 5).await?;
 
-    let floor_one = bare_engine(plan, 1, time).await?;
+    let floor_one = bare_engine(plan, 1, 1, time).await?;
     let raw_one = one_writer(at, time).await?;
     let core_one = sdk::one_writer(at, time).await?;
 
-    let floor_many = bare_engine(plan, WRITERS, time).await?;
+    let floor_many = bare_engine(plan, WRITERS, 1, time).await?;
     let cpu = server.cpu()?;
     let begin = Instant::now();
     let connections = many_connections(at, time).await?;
@@ -85,16 +85,28 @@ async fn sample(plan: &Plan) -> anyhow::Result<Sample> {
     })
 }
 
-async fn bare_engine(plan: &Plan, group: usize, time: Duration) -> anyhow::Result<EngineFigures> {
+/// The storage engine alone: `group` commits per transaction, of documents with so many fields.
+pub(crate) async fn bare_engine(
+    plan: &Plan,
+    group: usize,
+    fields: usize,
+    time: Duration,
+) -> anyhow::Result<EngineFigures> {
     let data = tempfile::tempdir_in(&plan.data)?;
-    let arguments = engine_arguments(data.path(), group, time);
+    let arguments = engine_arguments(data.path(), group, fields, time);
     Ok(serde_json::from_str(&child::run(arguments).await?)?)
 }
 
-fn engine_arguments(data: &Path, group: usize, time: Duration) -> Vec<std::ffi::OsString> {
+fn engine_arguments(
+    data: &Path,
+    group: usize,
+    fields: usize,
+    time: Duration,
+) -> Vec<std::ffi::OsString> {
     let millis = time.as_millis().to_string();
-    let group = group.to_string();
-    let words = ["child", "engine", "--group", &group, "--millis", &millis, "--data"];
+    let (group, fields) = (group.to_string(), fields.to_string());
+    let words =
+        ["child", "engine", "--group", &group, "--fields", &fields, "--millis", &millis, "--data"];
     words.into_iter().map(Into::into).chain([data.into()]).collect()
 }
 
