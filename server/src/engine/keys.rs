@@ -49,6 +49,13 @@ pub(super) fn catalog_last() -> Key {
     vec![0, 0, 0, 0, b'n']
 }
 
+/// Which index an entry belongs to.
+pub(super) enum EntryPlace {
+    Field { collection: CollectionPath, field: FieldPath },
+    Composite(u32),
+    Collection,
+}
+
 /// The keys of one database.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keys {
@@ -163,14 +170,23 @@ impl Keys {
         KeyRange { start, end: KeyRange::prefix(&nested).end }
     }
 
-    /// The canonical path of the field that an automatic entry of the collection is of.
-    pub(super) fn field_of(
-        self,
-        collection: &CollectionPath,
-        key: &[u8],
-    ) -> Result<FieldPath, ModelError> {
-        let path = key.get(self.field_indexes(collection).len()..).unwrap_or_default();
-        FieldPath::parse(&key::decode_text(path)?.0)
+    /// Which index an entry belongs to.
+    pub(super) fn entry_place(key: &[u8]) -> Result<EntryPlace, ModelError> {
+        let malformed = || ModelError::invalid("the bytes are not the key of an index entry");
+        let (prefix, rest) = key.split_at_checked(PREFIX_BYTES).ok_or_else(malformed)?;
+        match prefix[PREFIX_BYTES - 1] {
+            FIELD_INDEXES => {
+                let (collection, rest) = key::decode_collection(rest)?;
+                let field = FieldPath::parse(&key::decode_text(rest)?.0)?;
+                Ok(EntryPlace::Field { collection, field })
+            }
+            COMPOSITES => {
+                let id = rest.first_chunk().ok_or_else(malformed)?;
+                Ok(EntryPlace::Composite(u32::from_be_bytes(*id)))
+            }
+            COLLECTIONS => Ok(EntryPlace::Collection),
+            _ => Err(malformed()),
+        }
     }
 
     /// What the entries of a declared index begin with, in one collection or, without one, in all.

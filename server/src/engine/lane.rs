@@ -10,14 +10,17 @@ use prost::Message;
 use tidemark_protocol::model::{ClientId, Code, Version, WriteId};
 use tidemark_protocol::wire::client::Commit;
 use tidemark_protocol::wire::server::{ServerMessage, Status};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Admission;
 use super::commit::CommitRecord;
 use super::connection::ConnectionId;
 use super::error::{EngineError, Rejection};
 use super::fanout::Batch;
-use super::index::IndexSet;
+use super::index::{
+    Chunk, Expected, IndexChange, IndexCommand, IndexSet, KeyWrite, KnownCollections, Step,
+    next_chunk,
+};
 use super::keys::Keys;
 use super::outbox::Outbox;
 use super::outcomes::{Known, Outcomes};
@@ -25,7 +28,7 @@ use super::records::MetaRecord;
 use super::retention;
 use super::shared::{Published, Shared};
 use super::stage::Stage;
-use crate::store::{Key, Snapshot, Store, StoreError};
+use crate::store::{Snapshot, Store, StoreError, Transaction};
 
 /// How long after the last arrival a batch waits for the commits expected: a part of what writing
 /// the last batch took, between these two.
@@ -38,7 +41,7 @@ const MAX_IDLE_ROUNDS: u32 = 2_000;
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Stored bytes after which a batch is written, however many commits wait.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 2 << 20;
 
 /// What the lane is asked to do.
 pub(super) enum LaneCommand {
@@ -55,6 +58,8 @@ pub(super) enum LaneCommand {
     Acknowledge { client: ClientId, connection: ConnectionId, through: WriteId },
     /// The client's connection has ended.
     Forget { client: ClientId },
+    /// Change the indexes, or build them.
+    Index(IndexCommand),
     /// Finish: everything queued before has been answered.
     Close { done: oneshot::Sender<()> },
 }
@@ -77,6 +82,9 @@ pub(super) struct Lane {
     snapshot: Arc<dyn Snapshot>,
     /// What is indexed in it.
     indexes: Arc<IndexSet>,
+    /// Told when there is work in the background.
+    index_work: watch::Sender<()>,
+    collections: KnownCollections,
     outcomes: Outcomes,
     /// Set when a batch failed: what is on disk is unknown, so nothing more is committed.
     failed: Option<String>,
@@ -91,6 +99,8 @@ pub(super) struct Lane {
 struct Building {
     stage: Stage,
     commits: Vec<CommitRecord>,
+    /// Index entries of the commits, in their order.
+    index: Vec<KeyWrite>,
     replies: Vec<Reply>,
     last_version: Version,
     /// What its commits will store.
@@ -116,6 +126,8 @@ impl Lane {
             meta,
             snapshot,
             indexes,
+            index_work: watch::Sender::new(()),
+            collections: KnownCollections::default(),
             outcomes,
             failed: None,
             expected: 0,
@@ -174,10 +186,13 @@ impl Lane {
         }
     }
 
-    fn new_batch(&self) -> Building {
+    fn new_batch(&mut self) -> Building {
+        let (snapshot, indexes) = (Arc::clone(&self.snapshot), Arc::clone(&self.indexes));
+        let collections = std::mem::take(&mut self.collections);
         Building {
-            stage: Stage::new(self.keys, Arc::clone(&self.snapshot)),
+            stage: Stage::new(self.keys, snapshot, indexes, collections),
             commits: Vec::new(),
+            index: Vec::new(),
             replies: Vec::new(),
             last_version: Version(self.meta.last_version),
             bytes: 0,
@@ -208,6 +223,11 @@ impl Lane {
                     }
                 }
                 LaneCommand::Forget { client } => self.outcomes.unload(client),
+                LaneCommand::Index(command) => {
+                    self.finish(batch, queue).await;
+                    self.index(command).await;
+                    batch = self.new_batch();
+                }
                 LaneCommand::Close { done } => closing = Some(done),
             }
         }
@@ -270,6 +290,7 @@ impl Lane {
         let staged = batch.stage.apply(&commit.writes, &commit.reads, version).await?;
         batch.last_version = version;
         batch.bytes += staged.stored_bytes;
+        batch.index.extend(staged.index);
         self.outcomes.record(client, write_id, version, &staged.results);
         batch.commits.push(CommitRecord { version, changes: staged.changes, origin: connection });
         Ok(ServerMessage::Committed { write_id, version, results: staged.results })
@@ -277,11 +298,14 @@ impl Lane {
 
     /// Makes the batch durable, then answers and tells the fan-out.
     async fn finish(&mut self, batch: Building, queue: &mpsc::Receiver<LaneCommand>) {
-        let Building { commits, mut replies, last_version, .. } = batch;
+        let Building { stage, commits, index, mut replies, last_version, .. } = batch;
         let written = match &self.failed {
             Some(_) => false,
-            None => match self.write(&commits, last_version).await {
-                Ok(()) => true,
+            None => match self.write(&commits, index, last_version).await {
+                Ok(()) => {
+                    self.collections = stage.into_collections();
+                    true
+                }
                 Err(error) => {
                     self.batch_failed(&error, &mut replies);
                     false
@@ -305,16 +329,7 @@ impl Lane {
     /// nobody knows what a restart will find, and no more is committed until then.
     fn batch_failed(&mut self, error: &EngineError, replies: &mut [Reply]) {
         self.outcomes.clear();
-        let status = if let EngineError::Store(StoreError::TooLarge { .. }) = error {
-            let message = "too much was to be written at once; retry".to_owned();
-            Status { code: Code::ResourceExhausted, message }
-        } else {
-            let reason = "the store failed; the server must be restarted".to_owned();
-            tracing::error!(%error, "a batch could not be made durable; no more commits are taken");
-            self.shared.fail(&reason);
-            self.failed = Some(reason.clone());
-            EngineError::Unavailable(reason).status()
-        };
+        let status = self.write_failed(error);
         for reply in replies {
             if let ServerMessage::Committed { write_id, .. } = reply.message {
                 let status = status.clone();
@@ -323,10 +338,24 @@ impl Lane {
         }
     }
 
+    /// What whoever asked for a write that failed is told.
+    fn write_failed(&mut self, error: &EngineError) -> Status {
+        if let EngineError::Store(StoreError::TooLarge { .. }) = error {
+            let message = "too much was to be written at once; retry".to_owned();
+            return Status { code: Code::ResourceExhausted, message };
+        }
+        let reason = "the store failed; the server must be restarted".to_owned();
+        tracing::error!(%error, "a batch could not be made durable; no more commits are taken");
+        self.shared.fail(&reason);
+        self.failed = Some(reason.clone());
+        EngineError::Unavailable(reason).status()
+    }
+
     /// Writes the batch as one transaction and moves the snapshot on.
     async fn write(
         &mut self,
         commits: &[CommitRecord],
+        index: Vec<KeyWrite>,
         last_version: Version,
     ) -> Result<(), EngineError> {
         let mut meta = self.meta.clone();
@@ -347,13 +376,10 @@ impl Lane {
             transaction.delete(key);
         }
         for commit in commits {
-            for (key, value) in self.entries(commit, &mut meta) {
-                match value {
-                    Some(value) => transaction.put(key, value),
-                    None => transaction.delete(key),
-                }
-            }
+            add(&mut *transaction, self.entries(commit, &mut meta));
         }
+        self.shared.metrics.index_entries.add(index.len() as u64);
+        add(&mut *transaction, index);
         for (client, record) in self.outcomes.take_dirty() {
             transaction.put(self.keys.client(client), record.into());
         }
@@ -378,12 +404,102 @@ impl Lane {
         });
     }
 
-    /// The documents and the log entry of one commit. A commit that changed nothing has none.
-    fn entries(
+    /// Tells when there is work in the background; ends with the lane.
+    pub(super) fn index_work(&self) -> watch::Receiver<()> {
+        let mut work = self.index_work.subscribe();
+        work.mark_changed();
+        work
+    }
+
+    /// Changes the indexes, or writes a chunk of the work in the background. No batch is under way.
+    async fn index(&mut self, command: IndexCommand) {
+        match command {
+            IndexCommand::Change { change, done } => {
+                // Nobody may wait for the answer any more.
+                let _ = done.send(self.change_indexes(change).await);
+            }
+            IndexCommand::Step { expected, done } => {
+                let step = self.index_step(expected).await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "indexes cannot be built");
+                    Step::Idle
+                });
+                let _ = done.send(step);
+            }
+        }
+    }
+
+    async fn change_indexes(&mut self, change: IndexChange) -> Result<(), EngineError> {
+        if let Some(reason) = &self.failed {
+            return Err(EngineError::Unavailable(reason.clone()));
+        }
+        let mut indexes = (*self.indexes).clone();
+        let writes = indexes.apply(self.keys, change)?;
+        self.write_indexes(vec![writes], indexes).await?;
+        self.tell_indexes().await;
+        self.index_work.send_replace(());
+        Ok(())
+    }
+
+    async fn index_step(&mut self, expected: Option<Expected>) -> Result<Step, EngineError> {
+        if self.failed.is_some() {
+            return Ok(Step::Idle);
+        }
+        if let Some(Expected { collection_id, documents }) = expected {
+            Arc::make_mut(&mut self.indexes).expect(collection_id.as_deref(), documents);
+        }
+        let chunk = next_chunk(&self.indexes, &self.snapshot, self.keys).await?;
+        let Some(Chunk { transactions, indexes, finishes, entries, documents }) = chunk else {
+            return Ok(Step::Idle);
+        };
+        self.write_indexes(transactions, indexes).await?;
+        self.shared.metrics.index_build_entries.add(entries);
+        self.shared.metrics.index_build_documents.add(documents);
+        if finishes {
+            self.tell_indexes().await;
+        }
+        Ok(Step::Done)
+    }
+
+    /// Writes what moves the indexes on, and shows readers the state after it.
+    async fn write_indexes(
+        &mut self,
+        transactions: Vec<Vec<KeyWrite>>,
+        indexes: IndexSet,
+    ) -> Result<(), EngineError> {
+        let committed = self.commit_indexes(transactions).await;
+        self.snapshot = committed.map_err(|error| {
+            // What is stored may be ahead of what the lane knows.
+            self.write_failed(&error);
+            closed()
+        })?;
+        self.shared.metrics.index_builds.set(indexes.under_way());
+        self.indexes = Arc::new(indexes);
+        self.publish();
+        self.shared.index_changes.send_replace(());
+        Ok(())
+    }
+
+    async fn commit_indexes(
         &self,
-        commit: &CommitRecord,
-        meta: &mut MetaRecord,
-    ) -> Vec<(Key, Option<bytes::Bytes>)> {
+        transactions: Vec<Vec<KeyWrite>>,
+    ) -> Result<Arc<dyn Snapshot>, EngineError> {
+        for writes in transactions {
+            let mut transaction = self.store.begin().await?;
+            add(&mut *transaction, writes);
+            transaction.commit().await?;
+        }
+        Ok(self.store.snapshot().await?)
+    }
+
+    /// Tells the fan-out that other indexes can be used.
+    async fn tell_indexes(&self) {
+        let (snapshot, indexes) = (Arc::clone(&self.snapshot), Arc::clone(&self.indexes));
+        // It ends only after the lane.
+        let _ = self.fanout.send(Batch { commits: vec![], snapshot, indexes }).await;
+    }
+
+    /// The documents and the log entry of one commit. A commit that changed nothing has none.
+    fn entries(&self, commit: &CommitRecord, meta: &mut MetaRecord) -> Vec<KeyWrite> {
         if commit.changes.is_empty() {
             return vec![];
         }
@@ -397,4 +513,19 @@ impl Lane {
         entries.push((key, Some(record.into())));
         entries
     }
+}
+
+/// Adds writes to a transaction.
+fn add(transaction: &mut dyn Transaction, writes: Vec<KeyWrite>) {
+    for (key, value) in writes {
+        match value {
+            Some(value) => transaction.put(key, value),
+            None => transaction.delete(key),
+        }
+    }
+}
+
+/// What is answered when the lane has ended, or cannot write.
+pub(super) fn closed() -> EngineError {
+    EngineError::Unavailable("it is closing, or its store has failed".to_owned())
 }

@@ -34,6 +34,14 @@ pub struct EngineMetrics {
     pub batches: Metric,
     /// Bytes in the change log (gauge).
     pub log_bytes: Metric,
+    /// Index entries that commits added or removed.
+    pub index_entries: Metric,
+    /// Index entries that work in the background added or removed.
+    pub index_build_entries: Metric,
+    /// Documents that were read to build indexes.
+    pub index_build_documents: Metric,
+    /// Indexes that are being built or removed (gauge).
+    pub index_builds: Metric,
     /// Groups of identical targets (gauge).
     pub groups: Metric,
     /// Targets listening (gauge).

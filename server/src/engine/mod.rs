@@ -14,8 +14,8 @@ mod delta;
 mod error;
 mod fanout;
 mod groups;
-mod interest;
 mod index;
+mod interest;
 mod keys;
 mod lane;
 mod metrics;
@@ -39,7 +39,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 pub use connection::{Connection, ConnectionId};
 pub use error::EngineError;
-pub use index::{ExemptionStatus, IndexState, IndexStatus, Progress};
+pub use index::{ExemptionStatus, IndexCheck, IndexState, IndexStatus, Progress};
 pub use metrics::{EngineMetrics, Metric};
 pub use options::DatabaseOptions;
 
@@ -115,6 +115,8 @@ impl Database {
         let (batches, batch_queue) = mpsc::channel(BATCH_QUEUE);
         let commit_lane =
             Lane::new(store, keys, Arc::clone(&shared), batches, meta, published.clone());
+        let builder = index::run(Arc::clone(&shared), lane.downgrade(), commit_lane.index_work());
+        tasks.spawn("index-builder", builder);
         tasks.spawn("commit-lane", commit_lane.run(lane_commands));
         let fan_out = Fanout::new(Arc::clone(&shared), fanout.downgrade(), published);
         tasks.spawn("fan-out", fan_out.run(batch_queue, fanout_commands));

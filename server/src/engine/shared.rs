@@ -11,7 +11,7 @@ use super::keys::Keys;
 use super::metrics::EngineMetrics;
 use super::options::DatabaseOptions;
 use super::outbox::Outbox;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock::Clock;
 use crate::store::Snapshot;
@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) spawner: Spawner,
     /// Room for frames that are decoded or wait for the lane, in units of [`ADMISSION_UNIT`].
     pub(super) room: Arc<Semaphore>,
+    /// Told when indexes have changed or come further, after that was published.
+    pub(super) index_changes: watch::Sender<()>,
     published: RwLock<Published>,
     clients: Mutex<HashMap<ClientId, Registered>>,
     failed: OnceLock<String>,
@@ -69,6 +71,7 @@ impl Shared {
             incarnation,
             spawner,
             room: Arc::new(Semaphore::new(ADMISSION_BYTES / ADMISSION_UNIT)),
+            index_changes: watch::Sender::new(()),
             published: RwLock::new(published),
             clients: Mutex::default(),
             failed: OnceLock::new(),

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidemark_protocol::model::{
     Code, DocumentPath, ModelError, Read, Version, Write, WriteResult, apply_write,
     check_precondition, validate_commit,
@@ -11,11 +12,12 @@ use tidemark_protocol::model::{
 
 use super::commit::{Change, Stored};
 use super::error::{EngineError, Rejection};
+use super::index::{IndexSet, KeyWrite, KnownCollections, TooManyBytes, write_bytes};
 use super::keys::Keys;
 use crate::store::{MAX_TRANSACTION, PER_WRITE, Snapshot};
 
 /// What one commit may store: leaves room in a transaction for the batch it joins.
-const COMMIT_BYTES: usize = MAX_TRANSACTION - (4 << 20);
+const COMMIT_BYTES: usize = MAX_TRANSACTION - (5 << 20);
 
 type Documents = HashMap<DocumentPath, Option<Arc<Stored>>>;
 
@@ -23,6 +25,8 @@ type Documents = HashMap<DocumentPath, Option<Arc<Stored>>>;
 pub(super) struct Stage {
     keys: Keys,
     snapshot: Arc<dyn Snapshot>,
+    indexes: Arc<IndexSet>,
+    collections: KnownCollections,
     documents: Documents,
 }
 
@@ -30,13 +34,28 @@ pub(super) struct Stage {
 pub(super) struct Staged {
     pub(super) changes: Vec<Change>,
     pub(super) results: Vec<WriteResult>,
-    /// What it will store: documents, and the log entry with their states before and after.
+    /// The index entries that it adds and removes.
+    pub(super) index: Vec<KeyWrite>,
+    /// What it will store: documents, index entries, and the log entry with the documents' states
+    /// before and after.
     pub(super) stored_bytes: usize,
 }
 
 impl Stage {
-    pub(super) fn new(keys: Keys, snapshot: Arc<dyn Snapshot>) -> Stage {
-        Stage { keys, snapshot, documents: HashMap::new() }
+    /// `collections` must come back through [`Stage::into_collections`], or be forgotten, because
+    /// the batch may not become durable.
+    pub(super) fn new(
+        keys: Keys,
+        snapshot: Arc<dyn Snapshot>,
+        indexes: Arc<IndexSet>,
+        collections: KnownCollections,
+    ) -> Stage {
+        Stage { keys, snapshot, indexes, collections, documents: HashMap::new() }
+    }
+
+    /// The collections that are known when the batch is durable.
+    pub(super) fn into_collections(self) -> KnownCollections {
+        self.collections
     }
 
     /// Applies a commit at a version, or rejects it as a whole.
@@ -70,18 +89,59 @@ impl Stage {
                 }
             }
         }
-        let stored_bytes = self.stored_bytes(&own);
+        let (index, stored_bytes) = self.index(&order, &own).await?;
+        Ok(Staged { changes: self.merge(order, own), results, index, stored_bytes })
+    }
+
+    /// The index entries that the changes of a commit add and remove, and what it will store in
+    /// all. Nothing can refuse the commit afterwards.
+    async fn index(
+        &mut self,
+        order: &[DocumentPath],
+        own: &Documents,
+    ) -> Result<(Vec<KeyWrite>, usize), Rejection> {
+        let (mut index, mut new_collections) = (Vec::new(), Vec::new());
+        let mut stored_bytes = self.stored_bytes(own);
+        for path in order {
+            if stored_bytes > COMMIT_BYTES {
+                break;
+            }
+            let before = self.documents.get(path).and_then(Option::as_deref);
+            let after = own.get(path).and_then(Option::as_deref);
+            if let Some(after) = after {
+                self.indexes.check(self.keys, &after.document, after.bytes.len())?;
+            }
+            let at = index.len();
+            if before.is_none() && after.is_some() {
+                let collection = path.parent();
+                if !new_collections.contains(&collection)
+                    && self.collections.is_new(self.keys, &self.snapshot, &collection).await?
+                {
+                    index.push((self.keys.collection_entry(&collection), Some(Bytes::new())));
+                    new_collections.push(collection);
+                }
+            }
+            let before = before.map(|stored| &stored.document);
+            let after = after.map(|stored| &stored.document);
+            let changed =
+                self.indexes.change(self.keys, path, before, after, COMMIT_BYTES, &mut index);
+            stored_bytes += match changed {
+                Ok(()) => index[at..].iter().map(write_bytes).sum(),
+                Err(TooManyBytes) => COMMIT_BYTES,
+            };
+        }
         if stored_bytes > COMMIT_BYTES {
             let message = format!(
-                "the commit would store {stored_bytes} bytes (its documents, and in the change log \
-                 their states before and after); the limit is {COMMIT_BYTES}: split it"
+                "the commit would store more than {COMMIT_BYTES} bytes (its documents, their index \
+                 entries, and in the change log their states before and after): split it"
             );
             return Err(ModelError::new(Code::ResourceExhausted, message).into());
         }
-        Ok(Staged { changes: self.merge(order, own), results, stored_bytes })
+        new_collections.into_iter().for_each(|collection| self.collections.add(collection));
+        Ok((index, stored_bytes))
     }
 
-    /// What the changes of a commit will store.
+    /// What the changes of a commit will store, index entries aside.
     fn stored_bytes(&self, own: &Documents) -> usize {
         let size = |stored: &Option<Arc<Stored>>| stored.as_ref().map_or(0, |it| it.bytes.len());
         own.iter()

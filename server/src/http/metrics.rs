@@ -43,6 +43,12 @@ fn engine(text: &mut Exposition, of: &EngineMetrics) {
     text.counter("commits_repeated", "Commits sent again.", of.commits_repeated.get());
     text.counter("commit_batches", "Storage transactions of commits.", of.batches.get());
     text.gauge("change_log_bytes", "Bytes in the change log.", of.log_bytes.get());
+    text.counter("index_entries", "Index entries of commits.", of.index_entries.get());
+    let build_entries = of.index_build_entries.get();
+    text.counter("index_build_entries", "Index entries of builds and drops.", build_entries);
+    let build_documents = of.index_build_documents.get();
+    text.counter("index_build_documents", "Documents read to build indexes.", build_documents);
+    text.gauge("index_builds", "Indexes being built or removed.", of.index_builds.get());
     text.gauge("groups", "Groups of identical targets.", of.groups.get());
     text.gauge("targets", "Targets listened to.", of.targets.get());
     text.counter("deltas", "Changes handed to connections.", of.deltas.get());

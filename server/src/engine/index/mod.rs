@@ -7,16 +7,25 @@
 //! together with the documents, and carries out what [`change`] and [`work`] work out; [`builder`]
 //! is the task that asks it to. Nothing here writes to the store itself.
 
+mod admin;
+mod builder;
 mod change;
+mod check;
+mod collections;
 mod document;
 mod entries;
 mod records;
 mod set;
 mod status;
+mod work;
 
+pub(super) use builder::{Expected, IndexCommand, Step, run};
 pub(super) use change::IndexChange;
+pub use check::IndexCheck;
+pub(super) use collections::KnownCollections;
 pub(super) use document::{KeyWrite, TooManyBytes};
 pub(super) use entries::{EntryKind, EntryName, append_indexed, entry_name};
 pub(super) use records::{fresh, load};
 pub(super) use set::{Composite, IndexSet};
 pub use status::{ExemptionStatus, IndexState, IndexStatus, Progress};
+pub(super) use work::{Chunk, next_chunk, write_bytes};

@@ -103,6 +103,14 @@ impl IndexSet {
         self.base.as_ref().map(|work| work.progress)
     }
 
+    /// How many indexes and groups of automatic ones are being built or removed.
+    pub(in crate::engine) fn under_way(&self) -> u64 {
+        let composites = self.all_composites().filter(|it| it.work.is_some()).count();
+        let settings = self.collections.values().flat_map(|collection| &collection.settings);
+        let settings = settings.filter(|setting| setting.work.is_some()).count();
+        (usize::from(self.base.is_some()) + composites + settings) as u64
+    }
+
     /// Whether anything is being built or removed.
     pub(in crate::engine) fn is_settled(&self) -> bool {
         self.next_job().is_none()
