@@ -242,6 +242,7 @@ fn fresh(state: &BTreeMap<String, Document>, target: &Target) -> BTreeMap<String
             found.truncate(query.limit.map_or(usize::MAX, |limit| limit as usize));
             found
         }
+        Target::Aggregate(_) => unreachable!("not among the targets"),
         Target::Documents(paths) => {
             paths.iter().filter_map(|path| state.get(path.as_str())).collect()
         }

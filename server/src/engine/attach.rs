@@ -1,25 +1,28 @@
 //! Bringing a target to a version: its whole result, or what changed since its resume token. Runs
 //! in a task of its own over a snapshot and sends into the place kept for it in the stream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use prost::Message;
-use tidemark_protocol::model::{DocumentPath, Matcher, TargetId, Version};
+use tidemark_protocol::model::{DocumentPath, Matcher, TargetId, Value, Version};
 use tidemark_protocol::wire::codec;
-use tidemark_protocol::wire::server::{Changes, Removal, ServerMessage};
+use tidemark_protocol::wire::server::{Aggregated, Changes, Removal, ServerMessage};
 use tokio::sync::mpsc;
 
 use super::commit::Stored;
 use super::delta::{DocumentChange, GroupId};
 use super::error::EngineError;
+use super::groups::Present;
+use super::load::{View, first_rows};
 use super::records::{LogRecord, MetaRecord};
 use super::shared::Shared;
-use super::view::{Scan, Undo, top};
-use super::window;
-use crate::store::{ScanDirection, Snapshot};
+use super::source::{Shape, Source, Span};
+use super::view::{Scan, Undo};
+use super::window::Moves;
+use crate::store::ScanDirection;
 
 /// Bytes of documents in one frame. The socket keeps a buffer of the largest frame it has sent, for
 /// as long as the connection lives: larger frames save a few per cent of time and cost every
@@ -27,17 +30,6 @@ use crate::store::{ScanDirection, Snapshot};
 const FRAME_BYTES: usize = 32 << 10;
 /// Log entries read at a time.
 const LOG_ROWS: usize = 512;
-
-/// What a group of identical targets listens to.
-#[derive(Debug)]
-pub(super) enum Source {
-    /// A query without a limit.
-    Query(Matcher),
-    /// A query with a limit.
-    Limited { matcher: Matcher, limit: usize },
-    /// These documents, sorted by their path as text.
-    Documents(Vec<DocumentPath>),
-}
 
 /// Where the client's copy of a target is.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +48,8 @@ pub(super) struct Job {
     pub(super) group: GroupId,
     pub(super) source: Arc<Source>,
     pub(super) since: Since,
-    /// The result of a limit query at the version.
-    pub(super) rows: Vec<Arc<Stored>>,
+    /// The result at the version, as far as the group keeps it.
+    pub(super) present: Present,
     /// Set when the client no longer wants it.
     pub(super) cancelled: Arc<AtomicBool>,
 }
@@ -65,7 +57,8 @@ pub(super) struct Job {
 /// The targets of one connection that are brought to a version together.
 pub(super) struct Attach {
     pub(super) shared: Arc<Shared>,
-    pub(super) snapshot: Arc<dyn Snapshot>,
+    /// The state at the version.
+    pub(super) view: View,
     pub(super) version: Version,
     pub(super) frames: mpsc::Sender<Bytes>,
 }
@@ -119,6 +112,9 @@ impl Attach {
     async fn run_job(&self, job: &Job) -> Result<(), Stop> {
         let (target, group) = (job.target, job.group.0);
         self.send(&ServerMessage::Listening { target, group, version: self.version }).await?;
+        if let Present::Values(values) = &job.present {
+            return self.values(job, values).await;
+        }
         let reason = match job.since {
             Since::Nothing => None,
             Since::Unusable(reason) => Some(reason),
@@ -137,30 +133,40 @@ impl Attach {
         self.whole_result(job).await
     }
 
+    /// An aggregate is told whole, whatever the client has of it.
+    async fn values(&self, job: &Job, values: &[Value]) -> Result<(), Stop> {
+        let (group, version, values) = (job.group.0, self.version, values.to_vec());
+        let aggregated = Aggregated { group, version, values, partial: true };
+        self.send(&ServerMessage::Aggregated(aggregated)).await
+    }
+
     async fn whole_result(&self, job: &Job) -> Result<(), Stop> {
         let mut frames = Frames::new(self, job);
-        match &*job.source {
-            Source::Query(matcher) => {
-                let mut scan = Scan::new(&*self.snapshot, self.shared.keys, matcher);
+        match (&*job.source, &job.present) {
+            (Source::Query { matcher, shape }, _) => {
+                let mut scan = Scan::new(&*self.view.snapshot, self.view.keys, matcher);
                 while let Some(rows) = scan.next_bytes().await? {
                     for bytes in rows {
-                        if frames.add(bytes) {
+                        if frames.add(shape.encode_bytes(bytes)?) {
                             frames.flush().await?;
                         }
                     }
                 }
             }
-            Source::Limited { .. } => {
-                for row in &job.rows {
-                    frames.push_document(row.bytes.clone()).await?;
+            (Source::Window { shape, .. }, Present::Rows(rows)) => {
+                for row in rows {
+                    frames.push_document(shape.encode(row)).await?;
                 }
             }
-            Source::Documents(paths) => {
+            (Source::Documents(paths), _) => {
                 for (path, bytes) in paths.iter().zip(self.get(paths).await?) {
                     let removed = DocumentChange::Removed { deleted: true };
                     let change = bytes.map_or(removed, DocumentChange::Present);
                     frames.push(path.clone(), change).await?;
                 }
+            }
+            (Source::Window { .. } | Source::Aggregate { .. }, _) => {
+                unreachable!("it is attached with what its group keeps")
             }
         }
         self.shared.metrics.snapshot_documents.add(frames.documents);
@@ -169,7 +175,7 @@ impl Attach {
 
     async fn get(&self, paths: &[DocumentPath]) -> Result<Vec<Option<Bytes>>, Stop> {
         let keys: Vec<_> = paths.iter().map(|path| self.shared.keys.document(path)).collect();
-        Ok(self.snapshot.get_many(&keys).await?)
+        Ok(self.view.snapshot.get_many(&keys).await?)
     }
 
     /// Sends what changed since `from`, or says why that cannot be known.
@@ -178,17 +184,20 @@ impl Attach {
             Ok(nets) => nets,
             Err(reason) => return Ok(Err(reason)),
         };
-        let mut changes = match &*job.source {
-            Source::Query(matcher) => query_changes(matcher, nets)?,
-            Source::Documents(_) => nets
+        let mut changes = match (&*job.source, &job.present) {
+            (Source::Query { matcher, shape }, _) => query_changes(matcher, shape, nets)?,
+            (Source::Documents(_), _) => nets
                 .into_iter()
                 .map(|(path, net)| {
                     let removed = DocumentChange::Removed { deleted: true };
                     (path, net.after.map_or(removed, DocumentChange::Present))
                 })
                 .collect(),
-            Source::Limited { matcher, limit } => {
-                self.limited_changes(job, matcher, *limit, &nets).await?
+            (Source::Window { matcher, span, shape }, Present::Rows(rows)) => {
+                self.window_changes(rows, (matcher, *span, shape), &nets).await?
+            }
+            (Source::Window { .. } | Source::Aggregate { .. }, _) => {
+                unreachable!("it is attached with what its group keeps")
             }
         };
         changes.sort_by_cached_key(|(path, change)| (update_version(change), path.clone()));
@@ -201,7 +210,7 @@ impl Attach {
 
     /// The documents that changed after `from` and could be in the target.
     async fn nets(&self, job: &Job, from: Version) -> Result<Result<Nets, &'static str>, Stop> {
-        let meta = self.snapshot.get(&self.shared.keys.meta()).await?;
+        let meta = self.view.snapshot.get(&self.shared.keys.meta()).await?;
         let meta = MetaRecord::decode(meta.unwrap_or_default()).map_err(EngineError::corrupt)?;
         if from.0 < meta.log_start {
             return Ok(Err("the resume token is older than the change log"));
@@ -213,7 +222,8 @@ impl Attach {
         let mut bytes = 0;
         let mut range = self.shared.keys.log_range(from, self.version);
         loop {
-            let rows = self.snapshot.scan(range.clone(), ScanDirection::Forward, LOG_ROWS).await?;
+            let rows =
+                self.view.snapshot.scan(range.clone(), ScanDirection::Forward, LOG_ROWS).await?;
             let Some((last, _)) = rows.last() else { return Ok(Ok(nets)) };
             range.start.clone_from(last);
             range.start.push(0);
@@ -236,21 +246,20 @@ impl Attach {
         if unwanted { Err(Stop::Unwanted) } else { Ok(()) }
     }
 
-    async fn limited_changes(
+    async fn window_changes(
         &self,
-        job: &Job,
-        matcher: &Matcher,
-        limit: usize,
+        rows: &[Arc<Stored>],
+        (matcher, span, shape): (&Matcher, Span, &Shape),
         nets: &Nets,
     ) -> Result<Vec<(DocumentPath, DocumentChange)>, Stop> {
         let mut undo = Undo::with_capacity(nets.len());
         for (path, net) in nets {
             undo.insert(path.clone(), net.before.clone().map(Stored::decode).transpose()?);
         }
-        let before = top(&*self.snapshot, self.shared.keys, matcher, limit, &undo).await?;
-        Ok(window::diff(&before, &job.rows, |path| {
-            nets.get(path).is_some_and(|net| net.after.is_none())
-        }))
+        let before = first_rows(&self.view, matcher, span.end(), &undo).await?;
+        let gone = nets.iter().filter(|(_, net)| net.after.is_none()).map(|(path, _)| path);
+        let moves = Moves::between(span.within(&before), rows);
+        Ok(moves.into_changes(shape, &HashSet::from_iter(gone)))
     }
 }
 
@@ -277,28 +286,9 @@ fn add_nets(nets: &mut Nets, source: &Source, entry: Bytes) -> Result<usize, Eng
     Ok(bytes)
 }
 
-impl Source {
-    /// Whether a document of this path could be in the source, going by its path alone.
-    fn may_contain(&self, path: &str) -> bool {
-        match self {
-            Source::Query(matcher) | Source::Limited { matcher, .. } => {
-                let query = matcher.query();
-                let Some((collection, _)) = path.rsplit_once('/') else { return false };
-                match (&query.parent, collection.rsplit_once('/')) {
-                    (Some(parent), Some((above, id))) => {
-                        above == parent.as_str() && id == query.collection_id
-                    }
-                    (None, None) => collection == query.collection_id,
-                    (Some(_), None) | (None, Some(_)) => false,
-                }
-            }
-            Source::Documents(paths) => paths.binary_search_by(|it| it.as_str().cmp(path)).is_ok(),
-        }
-    }
-}
-
 fn query_changes(
     matcher: &Matcher,
+    shape: &Shape,
     nets: Nets,
 ) -> Result<Vec<(DocumentPath, DocumentChange)>, EngineError> {
     let matches = |bytes: &Option<Bytes>| -> Result<bool, EngineError> {
@@ -311,7 +301,7 @@ fn query_changes(
         if matches(&net.after)?
             && let Some(bytes) = net.after
         {
-            changes.push((path, DocumentChange::Present(bytes)));
+            changes.push((path, DocumentChange::Present(shape.encode_bytes(bytes)?)));
         } else if matches(&net.before)? {
             let deleted = net.after.is_none();
             changes.push((path, DocumentChange::Removed { deleted }));

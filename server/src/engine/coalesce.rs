@@ -1,11 +1,12 @@
-//! Merging what waits for a slow connection: per group, the last state of each document.
+//! Merging what waits for a slow connection: per group, the last state of each document, or of an
+//! aggregate the last values.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use tidemark_protocol::model::{DocumentPath, Version};
+use tidemark_protocol::model::{DocumentPath, Value, Version};
 
-use super::delta::{Delta, DocumentChange, GroupId};
+use super::delta::{Body, Delta, DocumentChange, GroupId};
 use super::outbox::Entry;
 
 /// Takes off the rest of a commit of which a part has been sent, up to its consistent point.
@@ -78,7 +79,7 @@ fn merge_run(run: Vec<Entry>) -> Vec<Entry> {
         .into_iter()
         .enumerate()
         .map(|(index, (group, merged))| Entry::Delta {
-            delta: Arc::new(Delta::new(group, version, merged.changes)),
+            delta: Arc::new(Delta::new(group, version, merged.into_body())),
             partial: index < last || ends_partial,
         })
         .collect();
@@ -88,16 +89,24 @@ fn merge_run(run: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
-/// The last state of each document, in the order of their first change.
+/// The last state of each document, in the order of their first change, or the last values.
 #[derive(Default)]
 struct Merged {
     changes: Vec<(DocumentPath, DocumentChange)>,
     positions: HashMap<DocumentPath, usize>,
+    values: Option<Vec<Value>>,
 }
 
 impl Merged {
     fn add(&mut self, delta: &Delta) {
-        for (path, change) in &delta.changes {
+        let changes = match &delta.body {
+            Body::Changes(changes) => changes,
+            Body::Values(values) => {
+                self.values = Some(values.clone());
+                return;
+            }
+        };
+        for (path, change) in changes {
             match self.positions.get(path) {
                 Some(&position) => self.changes[position].1 = change.clone(),
                 None => {
@@ -106,5 +115,10 @@ impl Merged {
                 }
             }
         }
+    }
+
+    /// A group is of documents or of values, never of both.
+    fn into_body(self) -> Body {
+        self.values.map_or(Body::Changes(self.changes), Body::Values)
     }
 }

@@ -96,8 +96,10 @@ impl Connection {
     /// Begins to listen. Listening and changes, or TargetError, come as frames.
     pub async fn listen(&self, listen: Listen) {
         let checked = match &listen.target {
-            Target::Query(query) => query.validate(),
-            Target::Aggregate(_) => Err(ModelError::unimplemented("a live aggregate")),
+            Target::Query(query) => query.validate().and_then(|()| check_live(query)),
+            Target::Aggregate(aggregate) => {
+                aggregate.validate().and_then(|()| check_live(&aggregate.query))
+            }
             Target::Documents(_) => Ok(()),
         };
         if let Err(error) = checked {
@@ -203,6 +205,15 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+fn check_live(query: &Query) -> Result<(), ModelError> {
+    match &query.nearest {
+        None => Ok(()),
+        Some(_) => Err(ModelError::invalid(
+            "a search for the nearest answers once, it cannot be listened to",
+        )),
     }
 }
 

@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use tidemark_protocol::model::{DocumentPath, Version};
+use tidemark_protocol::model::{DocumentPath, Value, Version};
 use tidemark_protocol::wire::codec;
-use tidemark_protocol::wire::server::{Changes, Removal, ServerMessage};
+use tidemark_protocol::wire::server::{Aggregated, Changes, Removal, ServerMessage};
 
 /// Names a group on the wire, for the life of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,43 +20,60 @@ pub(super) enum DocumentChange {
     Removed { deleted: bool },
 }
 
-/// The changes of one group at one version.
+/// What is told of a group.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// The documents that changed.
+    Changes(Vec<(DocumentPath, DocumentChange)>),
+    /// All values of an aggregate.
+    Values(Vec<Value>),
+}
+
+/// The news of one group at one version.
 #[derive(Debug)]
 pub(super) struct Delta {
     pub(super) group: GroupId,
     pub(super) version: Version,
-    pub(super) changes: Vec<(DocumentPath, DocumentChange)>,
+    pub(super) body: Body,
     frame: OnceLock<Bytes>,
     /// The same with `partial`, for connections that another group of the commit also goes to.
     partial_frame: OnceLock<Bytes>,
 }
 
 impl Delta {
-    pub(super) fn new(
-        group: GroupId,
-        version: Version,
-        changes: Vec<(DocumentPath, DocumentChange)>,
-    ) -> Delta {
+    pub(super) fn new(group: GroupId, version: Version, body: Body) -> Delta {
         let (frame, partial_frame) = (OnceLock::new(), OnceLock::new());
-        Delta { group, version, changes, frame, partial_frame }
+        Delta { group, version, body, frame, partial_frame }
     }
 
     /// The frame, made when first asked for.
     pub(super) fn frame(&self, partial: bool) -> Bytes {
         let cell = if partial { &self.partial_frame } else { &self.frame };
-        cell.get_or_init(|| encode_changes(self.group, self.version, &self.changes, partial))
-            .clone()
+        cell.get_or_init(|| self.encode(partial)).clone()
+    }
+
+    fn encode(&self, partial: bool) -> Bytes {
+        let (group, version) = (self.group.0, self.version);
+        let message = match &self.body {
+            Body::Changes(changes) => {
+                ServerMessage::Changes(changes_message(self, changes, partial))
+            }
+            Body::Values(values) => {
+                let values = values.clone();
+                ServerMessage::Aggregated(Aggregated { group, version, values, partial })
+            }
+        };
+        codec::encode_server(&message)
     }
 }
 
-/// Encodes changes of a group.
-fn encode_changes(
-    group: GroupId,
-    version: Version,
+fn changes_message(
+    delta: &Delta,
     changes: &[(DocumentPath, DocumentChange)],
     partial: bool,
-) -> Bytes {
-    let mut message = Changes { group: group.0, version, partial, ..Changes::default() };
+) -> Changes {
+    let (group, version) = (delta.group.0, delta.version);
+    let mut message = Changes { group, version, partial, ..Changes::default() };
     for (path, change) in changes {
         match change {
             DocumentChange::Present(bytes) => message.documents.push(bytes.clone()),
@@ -65,5 +82,5 @@ fn encode_changes(
             }
         }
     }
-    codec::encode_server(&ServerMessage::Changes(message))
+    message
 }

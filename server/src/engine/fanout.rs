@@ -1,7 +1,7 @@
 //! The fan-out: the one task that knows who listens to what, and hands each commit to the groups it
 //! changes, in commit order. It never waits for a connection.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,17 +10,16 @@ use tidemark_protocol::wire::client::Listen;
 use tidemark_protocol::wire::server::{ServerMessage, Status};
 use tokio::sync::mpsc;
 
-use super::attach::{Attach, Job, Since, Source};
-use super::commit::{CommitRecord, Stored};
+use super::attach::{Attach, Job, Since};
+use super::commit::CommitRecord;
 use super::connection::ConnectionId;
 use super::delta::{Delta, GroupId};
 use super::error::EngineError;
 use super::groups::{BatchView, Content, Groups, Subscriber};
 use super::index::IndexSet;
+use super::load::{Loaded, View, load};
 use super::outbox::Outbox;
 use super::shared::{Published, Shared};
-use super::view::{Undo, top};
-use super::window::Window;
 use crate::store::Snapshot;
 
 /// Durable commits, in order, and the state after the last. Without commits it is the indexes that
@@ -48,10 +47,10 @@ pub(super) enum FanoutCommand {
     Disconnect {
         connection: ConnectionId,
     },
-    /// The window of a limit query has been read.
+    /// What a group keeps of its result has been read.
     Loaded {
         group: GroupId,
-        rows: Result<Vec<Arc<Stored>>, EngineError>,
+        loaded: Result<Loaded, EngineError>,
     },
 }
 
@@ -76,7 +75,7 @@ pub(super) struct Fanout {
     commands: mpsc::WeakSender<FanoutCommand>,
     /// The last commit handed out, and the state as of then.
     version: Version,
-    snapshot: Arc<dyn Snapshot>,
+    view: View,
     groups: Groups,
     listeners: HashMap<ConnectionId, Listener>,
     targets: u64,
@@ -88,11 +87,12 @@ impl Fanout {
         commands: mpsc::WeakSender<FanoutCommand>,
         published: Published,
     ) -> Fanout {
+        let Published { version, snapshot, indexes } = published;
         Fanout {
+            view: View { snapshot, indexes, keys: shared.keys },
             shared,
             commands,
-            version: published.version,
-            snapshot: published.snapshot,
+            version,
             groups: Groups::default(),
             listeners: HashMap::new(),
             targets: 0,
@@ -120,7 +120,7 @@ impl Fanout {
 
     async fn batch(&mut self, batch: Batch) {
         let commits: Vec<Arc<CommitRecord>> = batch.commits.into_iter().map(Arc::new).collect();
-        self.snapshot = batch.snapshot;
+        (self.view.snapshot, self.view.indexes) = (batch.snapshot, batch.indexes);
         for (index, commit) in commits.iter().enumerate() {
             self.commit(commit, &commits[index + 1..]).await;
         }
@@ -128,18 +128,20 @@ impl Fanout {
 
     async fn commit(&mut self, commit: &Arc<CommitRecord>, later: &[Arc<CommitRecord>]) {
         self.version = commit.version;
+        let shared = Arc::clone(&self.shared);
+        let metrics = &shared.metrics;
         let mut deltas = Vec::new();
         for (id, indexes) in self.groups.candidates(commit) {
             let Some(group) = self.groups.get_mut(id) else { continue };
-            let (snapshot, keys) = (&*self.snapshot, self.shared.keys);
-            let metrics = &self.shared.metrics;
-            let view = BatchView { snapshot, keys, metrics, later };
-            match group.delta(commit, &indexes, &view).await {
+            metrics.candidates.add(1);
+            let batch = BatchView { view: &self.view, metrics, later };
+            match group.delta(commit, &indexes, &batch).await {
                 Ok(Some(delta)) => deltas.push(Arc::new(delta)),
                 Ok(None) => {}
                 Err(error) => self.fail_group(id, &error),
             }
         }
+        metrics.matched.add(deltas.len() as u64);
         self.deliver(&deltas);
         // The author waits for a consistent point at its own commit, also if none of its targets
         // changed.
@@ -183,7 +185,7 @@ impl Fanout {
             FanoutCommand::Unlisten { connection, target } => self.unlisten(connection, target),
             FanoutCommand::Replay { connection } => self.replay(connection),
             FanoutCommand::Disconnect { connection } => self.disconnect(connection),
-            FanoutCommand::Loaded { group, rows } => self.loaded(group, rows),
+            FanoutCommand::Loaded { group, loaded } => self.loaded(group, loaded),
         }
         self.shared.metrics.groups.set(self.groups.len() as u64);
         self.shared.metrics.targets.set(self.targets);
@@ -208,7 +210,7 @@ impl Fanout {
             outbox.send(&ServerMessage::TargetError { target: target_id, status });
             return;
         }
-        let group = self.subscribe(outbox, &target);
+        let group = self.subscribe(outbox, target_id, &target);
         let since = self.since(resume);
         let cancelled = Arc::default();
         let listening = Listening { group, since, attached: false, cancelled };
@@ -220,19 +222,16 @@ impl Fanout {
     }
 
     /// Adds a target of a connection to the group of the same targets.
-    fn subscribe(&mut self, outbox: &Arc<Outbox>, target: &Target) -> GroupId {
-        let (id, new) = self.groups.find_or_create(target);
-        if let Some(group) = self.groups.get_mut(id) {
-            let subscriber = group
-                .subscribers
-                .entry(outbox.id)
-                .or_insert_with(|| Subscriber { outbox: Arc::clone(outbox), targets: 0 });
-            subscriber.targets += 1;
+    fn subscribe(&mut self, outbox: &Arc<Outbox>, id: TargetId, target: &Target) -> GroupId {
+        let (group_id, new) = self.groups.find_or_create(target);
+        if let Some(group) = self.groups.get_mut(group_id) {
+            let new = || Subscriber { outbox: Arc::clone(outbox), targets: BTreeSet::new() };
+            group.subscribers.entry(outbox.id).or_insert_with(new).targets.insert(id);
         }
         if new {
-            self.load(id);
+            self.load(group_id);
         }
-        id
+        group_id
     }
 
     fn since(&self, resume: Option<ResumeToken>) -> Since {
@@ -255,6 +254,9 @@ impl Fanout {
         let mut jobs = Vec::new();
         for target in targets {
             let Some(listening) = listener.targets.get_mut(target) else { continue };
+            if listening.attached {
+                continue;
+            }
             let since = listening.since;
             jobs.extend(job(&mut self.groups, *target, listening, since));
         }
@@ -281,48 +283,44 @@ impl Fanout {
     fn spawn_attach(&self, frames: mpsc::Sender<bytes::Bytes>, jobs: Vec<Job>) {
         let attach = Attach {
             shared: Arc::clone(&self.shared),
-            snapshot: Arc::clone(&self.snapshot),
+            view: self.view.clone(),
             version: self.version,
             frames,
         };
         self.shared.spawner.spawn("attach", attach.run(jobs));
     }
 
-    /// Reads the window of a limit query, in a task of its own.
+    /// Reads what a group keeps of its result, in a task of its own.
     fn load(&mut self, id: GroupId) {
         let Some(group) = self.groups.get_mut(id) else { return };
         let Content::Loading(waiting) = &mut group.content else { return };
         waiting.clear();
-        let source = Arc::clone(&group.source);
-        let (snapshot, keys) = (Arc::clone(&self.snapshot), self.shared.keys);
+        let (view, source) = (self.view.clone(), Arc::clone(&group.source));
         let commands = self.commands.clone();
-        self.shared.spawner.spawn("load-window", async move {
-            let Source::Limited { matcher, limit } = &*source else { return };
-            let capacity = Window::capacity(*limit);
-            let rows = top(&*snapshot, keys, matcher, capacity, &Undo::new()).await;
+        self.shared.spawner.spawn("load-group", async move {
+            let Some(loaded) = load(&view, &source).await.transpose() else { return };
             if let Some(commands) = commands.upgrade() {
                 // If the fan-out has ended there is no group any more.
-                let _ = commands.send(FanoutCommand::Loaded { group: id, rows }).await;
+                let _ = commands.send(FanoutCommand::Loaded { group: id, loaded }).await;
             }
         });
     }
 
-    fn loaded(&mut self, id: GroupId, rows: Result<Vec<Arc<Stored>>, EngineError>) {
+    fn loaded(&mut self, id: GroupId, loaded: Result<Loaded, EngineError>) {
         let Some(group) = self.groups.get_mut(id) else { return };
-        let rows = match rows {
-            Ok(rows) => rows,
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
             Err(error) => return self.fail_group(id, &error),
         };
-        if !group.loaded(rows) {
+        if !group.loaded(loaded) {
             return self.load(id);
         }
-        let connections: Vec<ConnectionId> = group.subscribers.keys().copied().collect();
-        for connection in connections {
-            let Some(listener) = self.listeners.get(&connection) else { continue };
-            let waiting = |(target, listening): (&TargetId, &Listening)| {
-                (listening.group == id && !listening.attached).then_some(*target)
-            };
-            let targets: Vec<TargetId> = listener.targets.iter().filter_map(waiting).collect();
+        let waiting = |(connection, subscriber): (&ConnectionId, &Subscriber)| {
+            (*connection, subscriber.targets.iter().copied().collect())
+        };
+        let subscribers: Vec<(ConnectionId, Vec<TargetId>)> =
+            group.subscribers.iter().map(waiting).collect();
+        for (connection, targets) in subscribers {
             self.attach(connection, &targets);
         }
     }
@@ -330,14 +328,14 @@ impl Fanout {
     /// Ends all targets of a group whose result can no longer be told.
     fn fail_group(&mut self, id: GroupId, error: &EngineError) {
         tracing::error!(%error, group = id.0, "a group of targets failed");
+        let Some(group) = self.groups.get_mut(id) else { return };
+        let status = error.status();
         let mut failed = Vec::new();
-        for (connection, listener) in &self.listeners {
-            for (target, listening) in &listener.targets {
-                if listening.group == id {
-                    failed.push((*connection, *target));
-                    let (target, status) = (*target, error.status());
-                    listener.outbox.send(&ServerMessage::TargetError { target, status });
-                }
+        for (connection, subscriber) in &group.subscribers {
+            for target in &subscriber.targets {
+                failed.push((*connection, *target));
+                let (target, status) = (*target, status.clone());
+                subscriber.outbox.send(&ServerMessage::TargetError { target, status });
             }
         }
         for (connection, target) in failed {
@@ -348,24 +346,24 @@ impl Fanout {
     fn unlisten(&mut self, connection: ConnectionId, target: TargetId) {
         let Some(listener) = self.listeners.get_mut(&connection) else { return };
         if let Some(listening) = listener.targets.remove(&target) {
-            self.leave(connection, &listening);
+            self.leave(connection, target, &listening);
         }
     }
 
     fn disconnect(&mut self, connection: ConnectionId) {
         let Some(listener) = self.listeners.remove(&connection) else { return };
-        for listening in listener.targets.values() {
-            self.leave(connection, listening);
+        for (target, listening) in &listener.targets {
+            self.leave(connection, *target, listening);
         }
     }
 
-    fn leave(&mut self, connection: ConnectionId, listening: &Listening) {
+    fn leave(&mut self, connection: ConnectionId, target: TargetId, listening: &Listening) {
         self.targets -= 1;
         listening.cancelled.store(true, Ordering::Relaxed);
         let Some(group) = self.groups.get_mut(listening.group) else { return };
         if let Some(subscriber) = group.subscribers.get_mut(&connection) {
-            subscriber.targets -= 1;
-            if subscriber.targets == 0 {
+            subscriber.targets.remove(&target);
+            if subscriber.targets.is_empty() {
                 group.subscribers.remove(&connection);
             }
         }
@@ -392,7 +390,7 @@ fn job(
         group: group.id,
         source: Arc::clone(&group.source),
         since,
-        rows: group.rows(),
+        present: group.present(),
         cancelled: Arc::clone(&listening.cancelled),
     })
 }

@@ -1,39 +1,49 @@
 //! Groups of identical targets, and how a commit finds those it changes. Driven by the fan-out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidemark_protocol::model::{DocumentPath, Matcher, Target};
+use tidemark_protocol::model::{DocumentPath, Matcher, Target, TargetId, Value};
 use tidemark_protocol::wire::codec;
 
-use super::attach::Source;
 use super::commit::{Change, CommitRecord, Stored};
 use super::connection::ConnectionId;
-use super::delta::{Delta, DocumentChange, GroupId};
+use super::delta::{Body, Delta, DocumentChange, GroupId};
 use super::error::EngineError;
-use super::keys::Keys;
+use super::interest::Interest;
+use super::load::{Loaded, View, read_window};
 use super::metrics::EngineMetrics;
 use super::outbox::Outbox;
-use super::view::{Undo, top};
-use super::window::{self, Window};
-use crate::store::Snapshot;
+use super::source::{Shape, Source, Span};
+use super::tally::Tally;
+use super::window::{Moves, Window};
 
 /// One connection that listens through a group.
 pub(super) struct Subscriber {
     pub(super) outbox: Arc<Outbox>,
-    /// How many of its targets are this one.
-    pub(super) targets: u32,
+    /// Its targets that are this one.
+    pub(super) targets: BTreeSet<TargetId>,
 }
 
-/// The result that a group keeps.
+/// What a group keeps of its result.
 pub(super) enum Content {
-    /// None: every change decides for itself.
+    /// Nothing: every change decides for itself.
     Stateless,
-    /// The window of a limit query.
+    /// The window of a query for a part of its order.
     Window(Window),
-    /// A window that is being read; commits after its version wait here.
+    /// The values of an aggregate.
+    Tally(Tally),
+    /// What is kept is being read; commits after its version wait here.
     Loading(Vec<Arc<CommitRecord>>),
+}
+
+/// The present result of a group, as far as it keeps one.
+pub(super) enum Present {
+    /// It is in the store only.
+    Stored,
+    Rows(Vec<Arc<Stored>>),
+    Values(Vec<Value>),
 }
 
 /// Identical targets of any number of connections.
@@ -47,20 +57,18 @@ pub(super) struct Group {
 
 /// Where a batch stands while its commits are matched.
 pub(super) struct BatchView<'a> {
-    pub(super) snapshot: &'a dyn Snapshot,
-    pub(super) keys: Keys,
+    pub(super) view: &'a View,
     pub(super) metrics: &'a EngineMetrics,
     /// The commits of the batch that come after the one being matched.
     pub(super) later: &'a [Arc<CommitRecord>],
 }
 
-/// All groups, found by target and by document.
+/// All groups, found by target and by what they are interested in.
 #[derive(Default)]
 pub(super) struct Groups {
     groups: HashMap<GroupId, Group>,
     by_target: HashMap<Bytes, GroupId>,
-    by_collection: HashMap<String, Vec<GroupId>>,
-    by_document: HashMap<String, Vec<GroupId>>,
+    interest: Interest,
     last_id: u32,
 }
 
@@ -81,13 +89,15 @@ impl Groups {
         }
         self.last_id += 1;
         let id = GroupId(self.last_id);
-        let source = Arc::new(source(target));
-        for (index, key) in index_keys(&source) {
-            self.index(index).entry(key).or_default().push(id);
+        let source = Arc::new(Source::new(target));
+        match (&*source, source.matcher()) {
+            (Source::Documents(paths), _) => self.interest.add_documents(id, paths),
+            (_, Some(matcher)) => self.interest.add_query(id, matcher),
+            (_, None) => unreachable!("only named documents have no query"),
         }
         let content = match &*source {
-            Source::Limited { .. } => Content::Loading(vec![]),
-            Source::Query(_) | Source::Documents(_) => Content::Stateless,
+            Source::Window { .. } | Source::Aggregate { .. } => Content::Loading(vec![]),
+            Source::Query { .. } | Source::Documents(_) => Content::Stateless,
         };
         self.by_target.insert(canonical.clone(), id);
         let subscribers = HashMap::new();
@@ -99,80 +109,20 @@ impl Groups {
     pub(super) fn remove(&mut self, id: GroupId) {
         let Some(group) = self.groups.remove(&id) else { return };
         self.by_target.remove(&group.canonical);
-        for (index, key) in index_keys(&group.source) {
-            let index = self.index(index);
-            if let Some(ids) = index.get_mut(&key) {
-                ids.retain(|it| *it != id);
-                if ids.is_empty() {
-                    index.remove(&key);
-                }
-            }
-        }
-    }
-
-    fn index(&mut self, index: Index) -> &mut HashMap<String, Vec<GroupId>> {
-        match index {
-            Index::Collection => &mut self.by_collection,
-            Index::Document => &mut self.by_document,
-        }
+        self.interest.remove(id);
     }
 
     /// The groups that a commit may change, each once, with the changes they should look at.
     pub(super) fn candidates(&self, commit: &CommitRecord) -> Vec<(GroupId, Vec<usize>)> {
-        let mut found: Vec<(GroupId, Vec<usize>)> = Vec::new();
-        let mut positions: HashMap<GroupId, usize> = HashMap::new();
+        let mut found: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
         for (index, change) in commit.changes.iter().enumerate() {
-            let path = change.path.as_str();
-            let collection = path.rsplit_once('/').map_or("", |(collection, _)| collection);
-            let by_collection = self.by_collection.get(collection).into_iter().flatten();
-            let by_document = self.by_document.get(path).into_iter().flatten();
-            for id in by_collection.chain(by_document) {
-                let position = *positions.entry(*id).or_insert_with(|| {
-                    found.push((*id, vec![]));
-                    found.len() - 1
-                });
-                found[position].1.push(index);
+            let before = change.before.as_ref().map(|stored| &stored.document);
+            let after = change.after.as_ref().map(|stored| &stored.document);
+            for id in self.interest.concerned(&change.path, before, after) {
+                found.entry(id).or_default().push(index);
             }
         }
-        found
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Index {
-    Collection,
-    Document,
-}
-
-/// Where a source is found.
-fn index_keys(source: &Source) -> Vec<(Index, String)> {
-    match source {
-        Source::Query(matcher) | Source::Limited { matcher, .. } => {
-            let collection = matcher.query().collection_path();
-            vec![(Index::Collection, collection.as_str().to_owned())]
-        }
-        Source::Documents(paths) => {
-            paths.iter().map(|path| (Index::Document, path.as_str().to_owned())).collect()
-        }
-    }
-}
-
-fn source(target: &Target) -> Source {
-    match target {
-        Target::Query(query) => {
-            let matcher = Matcher::new(query.clone());
-            match query.limit {
-                Some(limit) => Source::Limited { matcher, limit: limit as usize },
-                None => Source::Query(matcher),
-            }
-        }
-        // Refused before it comes here.
-        Target::Aggregate(_) => Source::Documents(vec![]),
-        Target::Documents(paths) => {
-            let mut paths = paths.clone();
-            paths.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-            Source::Documents(paths)
-        }
+        found.into_iter().collect()
     }
 }
 
@@ -182,78 +132,113 @@ impl Group {
         &mut self,
         commit: &Arc<CommitRecord>,
         indexes: &[usize],
-        view: &BatchView<'_>,
+        batch: &BatchView<'_>,
     ) -> Result<Option<Delta>, EngineError> {
-        let changes = indexes.iter().map(|&index| &commit.changes[index]);
-        let changes: Vec<_> = match (&*self.source, &mut self.content) {
+        let changes = || indexes.iter().map(|&index| &commit.changes[index]);
+        let body = match (&*self.source, &mut self.content) {
             (_, Content::Loading(waiting)) => {
                 waiting.push(Arc::clone(commit));
-                return Ok(None);
+                None
             }
-            (Source::Query(matcher), _) => {
-                changes.filter_map(|change| query_change(matcher, change)).collect()
+            (Source::Query { matcher, shape }, _) => {
+                let changed = changes().filter_map(|change| query_change(matcher, shape, change));
+                some_changes(changed.collect())
             }
-            (Source::Documents(_), _) => changes.map(document_change).collect(),
-            (Source::Limited { matcher, limit }, Content::Window(window)) => {
-                let before = window.visible().to_vec();
-                for change in changes.clone() {
-                    window.apply(matcher, change);
-                }
+            (Source::Documents(_), _) => some_changes(changes().map(document_change).collect()),
+            (Source::Window { matcher, span, shape }, Content::Window(window)) => {
+                let mut moves = Moves::default();
+                changes().for_each(|change| window.apply(matcher, change, &mut moves));
                 if window.needs_refill() {
-                    *window = refill(matcher, *limit, view).await?;
+                    let filled = refill(&self.source, matcher, *span, batch).await?;
+                    window.replace(filled, &mut moves);
                 }
-                window::diff(&before, window.visible(), |path| {
-                    changes.clone().any(|it| it.path == *path && it.after.is_none())
-                })
+                let gone = changes().filter(|it| it.after.is_none()).map(|it| &it.path);
+                some_changes(moves.into_changes(shape, &HashSet::from_iter(gone)))
             }
-            (Source::Limited { .. }, Content::Stateless) => vec![],
+            (Source::Aggregate { matcher, span, .. }, Content::Tally(tally)) => {
+                let mut moves = Moves::default();
+                changes().for_each(|change| tally.apply(matcher, change, &mut moves));
+                if let Some(span) = span
+                    && tally.needs_refill()
+                {
+                    let filled = refill(&self.source, matcher, *span, batch).await?;
+                    tally.replace(filled, &mut moves);
+                }
+                tally.settle(moves).map(Body::Values)
+            }
+            (Source::Window { .. }, Content::Stateless | Content::Tally(_))
+            | (Source::Aggregate { .. }, Content::Stateless | Content::Window(_)) => {
+                unreachable!("a group keeps what its source needs")
+            }
         };
-        if changes.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(Delta::new(self.id, commit.version, changes)))
+        Ok(body.map(|body| Delta::new(self.id, commit.version, body)))
     }
 
-    /// Takes over a window read at an earlier version and brings it past the commits since. False:
-    /// its slack did not suffice; it has to be read again.
-    pub(super) fn loaded(&mut self, rows: Vec<Arc<Stored>>) -> bool {
-        let (Source::Limited { matcher, limit }, Content::Loading(waiting)) =
-            (&*self.source, &mut self.content)
-        else {
-            return true;
-        };
-        let mut window = Window::new(*limit, rows);
-        for commit in waiting.drain(..) {
-            for change in &commit.changes {
-                if matcher.query().collection_path().contains(&change.path) {
-                    window.apply(matcher, change);
-                }
+    /// Takes over what was read at an earlier version and brings it past the commits since. False:
+    /// the slack of a window did not suffice; it has to be read again.
+    pub(super) fn loaded(&mut self, loaded: Loaded) -> bool {
+        let Content::Loading(waiting) = &mut self.content else { return true };
+        let Some(matcher) = self.source.matcher() else { return true };
+        let changes = waiting.drain(..).collect::<Vec<_>>();
+        let changes = changes.iter().flat_map(|commit| &commit.changes);
+        let mut moves = Moves::default();
+        let (content, enough) = match (&*self.source, loaded) {
+            (Source::Window { span, .. }, Loaded::Rows(rows)) => {
+                let mut window = Window::new(*span, rows);
+                changes.for_each(|change| window.apply(matcher, change, &mut moves));
+                let enough = !window.needs_refill();
+                (Content::Window(window), enough)
             }
-        }
-        let enough = !window.needs_refill();
+            (Source::Aggregate { span, aggregations, .. }, loaded) => {
+                let mut tally = match (span, loaded) {
+                    (Some(span), Loaded::Rows(rows)) => {
+                        Tally::of_window(aggregations, Window::new(*span, rows))
+                    }
+                    (_, Loaded::State(state)) => Tally::of_state(state),
+                    (None, Loaded::Rows(_)) => unreachable!("rows are read for a span only"),
+                };
+                changes.for_each(|change| tally.apply(matcher, change, &mut moves));
+                let enough = !tally.needs_refill();
+                // Nobody has been told values yet.
+                tally.settle(moves);
+                (Content::Tally(tally), enough)
+            }
+            (Source::Query { .. } | Source::Documents(_) | Source::Window { .. }, _) => {
+                unreachable!("what is read is what the source needs")
+            }
+        };
         if enough {
-            self.content = Content::Window(window);
+            self.content = content;
         }
         enough
     }
 
-    /// The result of a limit query; nothing for other targets.
-    pub(super) fn rows(&self) -> Vec<Arc<Stored>> {
+    /// The result as of the last commit, as far as the group keeps it.
+    pub(super) fn present(&self) -> Present {
         match &self.content {
-            Content::Window(window) => window.visible().to_vec(),
-            Content::Stateless | Content::Loading(_) => vec![],
+            Content::Window(window) => Present::Rows(window.visible().to_vec()),
+            Content::Tally(tally) => Present::Values(tally.values().to_vec()),
+            Content::Stateless | Content::Loading(_) => Present::Stored,
         }
     }
 }
 
-fn query_change(matcher: &Matcher, change: &Change) -> Option<(DocumentPath, DocumentChange)> {
-    let matches = |stored: &Option<Arc<Stored>>| {
+fn some_changes(changes: Vec<(DocumentPath, DocumentChange)>) -> Option<Body> {
+    (!changes.is_empty()).then_some(Body::Changes(changes))
+}
+
+fn query_change(
+    matcher: &Matcher,
+    shape: &Shape,
+    change: &Change,
+) -> Option<(DocumentPath, DocumentChange)> {
+    let matching = |stored: &Option<Arc<Stored>>| {
         stored.as_ref().filter(|stored| matcher.matches(&stored.document)).cloned()
     };
-    if let Some(after) = matches(&change.after) {
-        return Some((change.path.clone(), DocumentChange::Present(after.bytes.clone())));
+    if let Some(after) = matching(&change.after) {
+        return Some((change.path.clone(), DocumentChange::Present(shape.encode(&after))));
     }
-    matches(&change.before)?;
+    matching(&change.before)?;
     let deleted = change.after.is_none();
     Some((change.path.clone(), DocumentChange::Removed { deleted }))
 }
@@ -266,19 +251,17 @@ fn document_change(change: &Change) -> (DocumentPath, DocumentChange) {
 
 /// Reads the window again as of the commit being matched: the snapshot with later commits undone.
 async fn refill(
+    source: &Source,
     matcher: &Matcher,
-    limit: usize,
-    view: &BatchView<'_>,
+    span: Span,
+    batch: &BatchView<'_>,
 ) -> Result<Window, EngineError> {
-    let collection = matcher.query().collection_path();
-    let mut undo = Undo::new();
-    for change in view.later.iter().flat_map(|commit| &commit.changes) {
-        if collection.contains(&change.path) {
+    let mut undo = HashMap::new();
+    for change in batch.later.iter().flat_map(|commit| &commit.changes) {
+        if source.may_contain(change.path.as_str()) {
             undo.entry(change.path.clone()).or_insert_with(|| change.before.clone());
         }
     }
-    view.metrics.refills.add(1);
-    let capacity = Window::capacity(limit);
-    let rows = top(view.snapshot, view.keys, matcher, capacity, &undo).await?;
-    Ok(Window::new(limit, rows))
+    batch.metrics.refills.add(1);
+    read_window(batch.view, matcher, span, &undo).await
 }

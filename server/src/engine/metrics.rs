@@ -46,6 +46,10 @@ pub struct EngineMetrics {
     pub groups: Metric,
     /// Targets listening (gauge).
     pub targets: Metric,
+    /// Groups that commits were held against: those that could be concerned.
+    pub candidates: Metric,
+    /// Groups that commits changed.
+    pub matched: Metric,
     /// Changes handed to connections.
     pub deltas: Metric,
     /// Times a connection's waiting changes were merged per document.

@@ -18,6 +18,7 @@ mod index;
 mod interest;
 mod keys;
 mod lane;
+mod load;
 mod metrics;
 mod options;
 mod outbox;
@@ -26,7 +27,9 @@ mod reads;
 mod records;
 mod retention;
 mod shared;
+mod source;
 mod stage;
+mod tally;
 mod view;
 mod window;
 

@@ -51,6 +51,8 @@ fn engine(text: &mut Exposition, of: &EngineMetrics) {
     text.gauge("index_builds", "Indexes being built or removed.", of.index_builds.get());
     text.gauge("groups", "Groups of identical targets.", of.groups.get());
     text.gauge("targets", "Targets listened to.", of.targets.get());
+    text.counter("groups_examined", "Groups held against commits.", of.candidates.get());
+    text.counter("groups_changed", "Groups changed by commits.", of.matched.get());
     text.counter("deltas", "Changes handed to connections.", of.deltas.get());
     text.counter("coalesced", "Merges of a slow reader's changes.", of.coalesced.get());
     text.counter("resyncs", "Slow readers dropped to their token.", of.resyncs.get());
