@@ -447,7 +447,8 @@ impl Lane {
         if let Some(Expected { collection_id, documents }) = expected {
             Arc::make_mut(&mut self.indexes).expect(collection_id.as_deref(), documents);
         }
-        let chunk = next_chunk(&self.indexes, &self.snapshot, self.keys).await?;
+        let most = self.shared.options.index_chunk.max(1);
+        let chunk = next_chunk(&self.indexes, &self.snapshot, self.keys, most).await?;
         let Some(Chunk { transactions, indexes, finishes, entries, documents }) = chunk else {
             return Ok(Step::Idle);
         };

@@ -22,6 +22,8 @@ pub struct DatabaseOptions {
     pub replay_bytes: usize,
     /// How often an idle listening connection is told that the version has moved.
     pub heartbeat: Duration,
+    /// Documents that a build of an index reads between two batches of commits.
+    pub index_chunk: usize,
 }
 
 impl Default for DatabaseOptions {
@@ -35,6 +37,7 @@ impl Default for DatabaseOptions {
             reads_in_flight: 100,
             replay_bytes: 64 << 20,
             heartbeat: Duration::from_secs(15),
+            index_chunk: 256,
         }
     }
 }

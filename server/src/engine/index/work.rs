@@ -15,9 +15,9 @@ use crate::engine::keys::{EntryPlace, Keys};
 use crate::store::{Key, KeyRange, MAX_TRANSACTION, PER_WRITE, ScanDirection, Snapshot};
 
 /// What one chunk may read and write, so that commits wait for it only briefly.
-const CHUNK_ROWS: usize = 1_024;
-const CHUNK_DOCUMENTS: usize = 256;
 const CHUNK_BYTES: usize = 1 << 20;
+/// Entries that one chunk may look at, for each document that it may read.
+const ROWS_PER_DOCUMENT: usize = 4;
 /// Rows read at a time: each may be as large as a document.
 const PAGE_ROWS: usize = 32;
 /// Bytes of one transaction of a chunk; one document alone can have more entries than fit.
@@ -40,9 +40,10 @@ pub(in crate::engine) async fn next_chunk(
     indexes: &IndexSet,
     snapshot: &Arc<dyn Snapshot>,
     keys: Keys,
+    most_documents: usize,
 ) -> Result<Option<Chunk>, EngineError> {
     let Some((job, work)) = indexes.next_job() else { return Ok(None) };
-    let mut chunk = Chunking::new(indexes, snapshot, keys, work);
+    let mut chunk = Chunking::new(indexes, snapshot, keys, work, most_documents);
     let ended = match (&job, work.phase) {
         (Job::Base, Phase::Clear | Phase::Fill) => chunk.documents(&job, keys.documents()).await?,
         (Job::Composite { id, .. }, Phase::Clear) => {
@@ -171,6 +172,7 @@ struct Chunking<'a> {
     collection: Option<CollectionPath>,
     rows: usize,
     documents: u64,
+    most_documents: usize,
     bytes: usize,
 }
 
@@ -180,6 +182,7 @@ impl<'a> Chunking<'a> {
         snapshot: &'a Arc<dyn Snapshot>,
         keys: Keys,
         work: &Work,
+        most_documents: usize,
     ) -> Chunking<'a> {
         Chunking {
             indexes,
@@ -190,13 +193,14 @@ impl<'a> Chunking<'a> {
             collection: None,
             rows: 0,
             documents: 0,
+            most_documents,
             bytes: 0,
         }
     }
 
     fn is_full(&self) -> bool {
-        self.rows >= CHUNK_ROWS
-            || self.documents >= CHUNK_DOCUMENTS as u64
+        self.rows >= self.most_documents * ROWS_PER_DOCUMENT
+            || self.documents >= self.most_documents as u64
             || self.bytes >= CHUNK_BYTES
     }
 
