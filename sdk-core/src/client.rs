@@ -7,18 +7,22 @@ use std::time::Duration;
 
 use futures::channel::{mpsc, oneshot};
 use tidemark_protocol::model::{
-    ClientId, CollectionPath, DocumentPath, Query as ModelQuery, Read, Target, Write,
-    validate_commit,
+    AggregateQuery, ClientId, CollectionPath, DocumentPath, Query as ModelQuery, Read, Target,
+    Write, validate_commit,
 };
+use tidemark_protocol::wire::server::Explanation;
 
+use crate::aggregate::AggregateSnapshot;
 use crate::cache::{Cache, MemoryCache};
-use crate::driver::{Command, Driver};
+use crate::driver::{Command, Driver, Inbox};
 use crate::engine::{Answer, ListenerId, Request, Settings};
 use crate::error::Error;
-use crate::reference::{CollectionRef, DocumentRef, Query};
+use crate::query::Query;
+use crate::queue::SnapshotQueue;
+use crate::reference::{CollectionRef, DocumentRef};
 use crate::runtime::Runtime;
-use crate::snapshot::{DocumentSnapshot, QuerySnapshot};
-use crate::subscription::{ConnectionStates, ListenOptions, Listener, SnapshotQueue, StateCell};
+use crate::snapshot::{DocumentSnapshot, QuerySnapshot, SnapshotMetadata};
+use crate::subscription::{ConnectionStates, ListenOptions, Listener, StateCell};
 use crate::write::{Batch, Committed, PendingWrite};
 
 const DEFAULT_PATH: &str = "/v1/sync";
@@ -193,6 +197,12 @@ impl Client {
         Ok(DocumentRef::new(self.clone(), DocumentPath::parse(path)?))
     }
 
+    /// All documents of the collections with this id, wherever they are, as a query to refine:
+    /// "messages" for the messages of all rooms.
+    pub fn collection_group(&self, id: &str) -> Query {
+        Query::new(self.clone(), ModelQuery::group(id))
+    }
+
     /// A query of the protocol, for tools.
     pub fn query(&self, query: ModelQuery) -> Query {
         Query::new(self.clone(), query)
@@ -274,16 +284,36 @@ impl Client {
         ConnectionStates::new(self.inner.state.clone())
     }
 
-    pub(crate) fn listen(&self, target: Result<Target, Error>, options: ListenOptions) -> Listener {
-        let id = ListenerId(self.inner.listeners.fetch_add(1, Ordering::Relaxed));
+    pub(crate) fn listen(
+        &self,
+        target: Result<Target, Error>,
+        options: ListenOptions,
+    ) -> (Listener, Arc<SnapshotQueue>) {
         let queue = Arc::new(SnapshotQueue::default());
+        (self.start_listening(target, options, Inbox::Documents(queue.clone())), queue)
+    }
+
+    pub(crate) fn listen_aggregate(
+        &self,
+        target: Result<Target, Error>,
+        options: ListenOptions,
+        queue: Arc<SnapshotQueue<AggregateSnapshot>>,
+    ) -> Listener {
+        self.start_listening(target, options, Inbox::Aggregates(queue))
+    }
+
+    fn start_listening(
+        &self,
+        target: Result<Target, Error>,
+        options: ListenOptions,
+        inbox: Inbox,
+    ) -> Listener {
+        let id = ListenerId(self.inner.listeners.fetch_add(1, Ordering::Relaxed));
         match target {
-            Ok(target) => {
-                self.send(Command::Listen { listener: id, target, options, queue: queue.clone() });
-            }
-            Err(error) => queue.fail(error),
+            Ok(target) => self.send(Command::Listen { listener: id, target, options, inbox }),
+            Err(error) => inbox.fail(error),
         }
-        Listener::new(self.clone(), id, queue)
+        Listener::new(self.clone(), id)
     }
 
     pub(crate) fn unlisten(&self, listener: ListenerId) {
@@ -298,8 +328,27 @@ impl Client {
         self.request(Request::Get { paths, overlay }).await
     }
 
-    pub(crate) async fn run_query(&self, query: ModelQuery) -> Result<QuerySnapshot, Error> {
-        Ok(self.request(Request::Query { query }).await?.into_snapshot())
+    pub(crate) async fn run_query(
+        &self,
+        query: ModelQuery,
+        explain: bool,
+    ) -> Result<(QuerySnapshot, Explanation), Error> {
+        let mut answer = self.request(Request::Query { query, explain }).await?;
+        let explanation = answer.explanation.take().unwrap_or_default();
+        Ok((answer.into_snapshot(), *explanation))
+    }
+
+    pub(crate) async fn run_aggregate(
+        &self,
+        aggregate: AggregateQuery,
+        explain: bool,
+    ) -> Result<(AggregateSnapshot, Explanation), Error> {
+        let aggregations = aggregate.aggregations.clone();
+        let answer = self.request(Request::Aggregate { aggregate, explain }).await?;
+        let Answer { version, values, explanation, .. } = answer;
+        let metadata = SnapshotMetadata::default();
+        let snapshot = AggregateSnapshot::new(&aggregations, &values, metadata, version);
+        Ok((snapshot, *explanation.unwrap_or_default()))
     }
 
     async fn request(&self, request: Request) -> Result<Answer, Error> {

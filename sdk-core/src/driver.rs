@@ -14,13 +14,15 @@ use futures::channel::{mpsc, oneshot};
 use tidemark_protocol::model::{Read, Target, Write};
 use tidemark_protocol::wire::codec::{decode_server, encode_client};
 
+use crate::aggregate::AggregateSnapshot;
 use crate::cache::Cache;
 use crate::engine::{
     Action, Answer, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Ticket,
 };
 use crate::error::Error;
+use crate::queue::SnapshotQueue;
 use crate::runtime::{Runtime, Task, Transport};
-use crate::subscription::{ListenOptions, SnapshotQueue, StateCell};
+use crate::subscription::{ListenOptions, StateCell};
 use crate::write::Committed;
 
 /// How many inputs are taken before other tasks get their turn.
@@ -38,7 +40,7 @@ pub(crate) enum Command {
         listener: ListenerId,
         target: Target,
         options: ListenOptions,
-        queue: Arc<SnapshotQueue>,
+        inbox: Inbox,
     },
     Unlisten {
         listener: ListenerId,
@@ -57,6 +59,28 @@ pub(crate) enum Command {
     Close {
         reply: oneshot::Sender<()>,
     },
+}
+
+/// Where a listener reads.
+pub(crate) enum Inbox {
+    Documents(Arc<SnapshotQueue>),
+    Aggregates(Arc<SnapshotQueue<AggregateSnapshot>>),
+}
+
+impl Inbox {
+    pub(crate) fn fail(&self, error: Error) {
+        match self {
+            Inbox::Documents(queue) => queue.fail(error),
+            Inbox::Aggregates(queue) => queue.fail(error),
+        }
+    }
+
+    fn end(&self) {
+        match self {
+            Inbox::Documents(queue) => queue.end(),
+            Inbox::Aggregates(queue) => queue.end(),
+        }
+    }
 }
 
 enum Link {
@@ -85,7 +109,7 @@ pub(crate) struct Driver {
     writes: HashMap<Ticket, oneshot::Sender<Result<Committed, Error>>>,
     requests: HashMap<Ticket, oneshot::Sender<Result<Answer, Error>>>,
     waiters: HashMap<Ticket, oneshot::Sender<()>>,
-    listeners: HashMap<ListenerId, Arc<SnapshotQueue>>,
+    listeners: HashMap<ListenerId, Inbox>,
     closers: Vec<oneshot::Sender<()>>,
     stopped: bool,
 }
@@ -124,9 +148,7 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         self.handle(Event::Tick);
         std::future::poll_fn(|context| self.turn(context)).await;
-        for queue in self.listeners.values() {
-            queue.end();
-        }
+        self.listeners.values().for_each(Inbox::end);
         self.state.end();
         for reply in self.closers.drain(..) {
             // Who asked may have stopped waiting.
@@ -259,8 +281,8 @@ impl Driver {
                 self.writes.insert(ticket, reply);
                 Event::Commit { ticket, writes, reads, local }
             }
-            Command::Listen { listener, target, options, queue } => {
-                self.listeners.insert(listener, queue);
+            Command::Listen { listener, target, options, inbox } => {
+                self.listeners.insert(listener, inbox);
                 let include_metadata = options.include_metadata_changes;
                 Event::Listen { listener, target, include_metadata }
             }
@@ -311,13 +333,18 @@ impl Driver {
             Action::Disconnect => self.unlink(),
             Action::State(state) => self.state.set(state),
             Action::Snapshot { listener, snapshot } => {
-                if let Some(queue) = self.listeners.get(&listener) {
+                if let Some(Inbox::Documents(queue)) = self.listeners.get(&listener) {
+                    queue.push(snapshot);
+                }
+            }
+            Action::Aggregated { listener, snapshot } => {
+                if let Some(Inbox::Aggregates(queue)) = self.listeners.get(&listener) {
                     queue.push(snapshot);
                 }
             }
             Action::ListenerFailed { listener, error } => {
-                if let Some(queue) = self.listeners.remove(&listener) {
-                    queue.fail(error);
+                if let Some(inbox) = self.listeners.remove(&listener) {
+                    inbox.fail(error);
                 }
             }
             Action::WriteDone { ticket, outcome } => {

@@ -5,8 +5,9 @@
 //! - `listen` knows what is listened to, and holds back changes until they are consistent.
 //! - `writes` is the outbox: what the server has not answered yet, in order.
 //! - `overlay` lays pending writes over remote documents: what this client believes.
-//! - `view` keeps each target's result sorted and tells what changed.
-//! - `requests` are gets and queries that want one answer; `answer` makes it.
+//! - `view` keeps each target's result sorted and tells what changed; `projection` leaves out fields
+//!   that a listener does not want.
+//! - `requests` are gets, queries and aggregates that want one answer; `answer` makes it.
 //! - `emit` carries documents from writes and consistent points through overlay and views to listeners.
 //!
 //! This file joins them: it dispatches events and passes what one part decided on to the next.
@@ -18,6 +19,7 @@ mod emit;
 mod event;
 pub(crate) mod listen;
 pub(crate) mod overlay;
+pub(crate) mod projection;
 pub(crate) mod requests;
 #[cfg(test)]
 mod tests;
@@ -223,8 +225,13 @@ impl Engine {
                     Err(error) => self.drop_connection(error.into()),
                 }
             }
-            ServerMessage::Aggregated(_) | ServerMessage::AggregateResult(_) => {
-                self.drop_connection(Error::new(Code::Internal, "nothing was to be computed"));
+            ServerMessage::Aggregated(aggregated) => {
+                let (version, partial) = (aggregated.version, aggregated.partial);
+                match self.targets.stage_values(aggregated) {
+                    Ok(()) if !partial => self.consistent(version),
+                    Ok(()) => {}
+                    Err(error) => self.drop_connection(error),
+                }
             }
             ServerMessage::Current { version } => self.consistent(version),
             ServerMessage::TargetError { target, status } => {
@@ -234,7 +241,8 @@ impl Engine {
                 self.committed(write_id, Committed { version, results });
             }
             ServerMessage::Rejected { write_id, status } => self.rejected(write_id, status.into()),
-            ServerMessage::Result(result) => self.answered(&result),
+            ServerMessage::Result(result) => self.answered(result),
+            ServerMessage::AggregateResult(result) => self.computed(result),
             ServerMessage::RequestError { request, status } => {
                 if let Some((ticket, error)) =
                     self.requests.failed(request, status.into(), self.now)
@@ -414,7 +422,9 @@ impl Engine {
     fn pump_requests(&mut self) {
         let Some(online) = self.connection.online() else { return };
         let frame_bytes = online.limits.frame_bytes;
-        for (ticket, message) in self.requests.take_queued() {
+        let documents = &self.documents;
+        for (ticket, message) in self.requests.take_queued(|query| documents.has_pending_of(query))
+        {
             match requests::check_size(&message, frame_bytes) {
                 Ok(()) => self.send(message),
                 Err(error) => {

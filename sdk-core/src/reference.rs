@@ -1,17 +1,20 @@
-//! Where things are: collections, documents, queries. References are cheap to clone and hold their
+//! Where things are: collections and documents. References are cheap to clone and hold their
 //! client; they state requests and hand them to it.
 
 use std::fmt;
 
 use serde::Serialize;
 use tidemark_protocol::model::{
-    CollectionPath, Cursor, Direction, DocumentPath, FieldFilter, FieldPath, Filter, Operator,
-    Order, Precondition, Query as ModelQuery, Target, Value, Write,
+    CollectionPath, Direction, DocumentPath, Operator, Precondition, Query as ModelQuery, Target,
+    Value, Write,
 };
 
+use crate::aggregate::AggregateReference;
 use crate::client::Client;
 use crate::convert::to_fields;
 use crate::error::Error;
+use crate::filter::Filter;
+use crate::query::Query;
 use crate::snapshot::{DocumentSnapshot, QuerySnapshot};
 use crate::subscription::{DocumentListener, ListenOptions, QueryListener};
 use crate::write::{self, FieldValue, PendingAdd, PendingWrite};
@@ -52,6 +55,12 @@ impl DocumentRef {
     /// A collection under it.
     pub fn collection(&self, id: &str) -> Result<CollectionRef, Error> {
         Ok(CollectionRef::new(self.client.clone(), self.path.collection(id)?))
+    }
+
+    /// All documents of the collections with this id that are anywhere under it, as a query to refine.
+    pub fn collection_group(&self, id: &str) -> Query {
+        let parent = Some(self.path.clone());
+        Query::new(self.client.clone(), ModelQuery { parent, ..ModelQuery::group(id) })
     }
 
     /// The document as the server has it now, with this client's pending writes on top.
@@ -199,6 +208,11 @@ impl CollectionRef {
         self.query().filter(field, operator, value)
     }
 
+    /// See [`Query::matching`].
+    pub fn matching(&self, filter: Filter) -> Query {
+        self.query().matching(filter)
+    }
+
     /// See [`Query::order_by`].
     pub fn order_by(&self, field: &str, direction: Direction) -> Query {
         self.query().order_by(field, direction)
@@ -209,6 +223,11 @@ impl CollectionRef {
         self.query().limit(limit)
     }
 
+    /// See [`Query::count`].
+    pub fn count(&self) -> AggregateReference {
+        self.query().count()
+    }
+
     /// See [`Query::get`].
     pub async fn get(&self) -> Result<QuerySnapshot, Error> {
         self.query().get().await
@@ -217,125 +236,5 @@ impl CollectionRef {
     /// See [`Query::listen`].
     pub fn listen(&self) -> QueryListener {
         self.query().listen()
-    }
-}
-
-/// A query. What is wrong with it is told by [`get`](Query::get) or by the listener.
-#[derive(Clone)]
-pub struct Query {
-    client: Client,
-    query: Result<ModelQuery, Error>,
-}
-
-impl fmt::Debug for Query {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Query").field(&self.query).finish()
-    }
-}
-
-impl Query {
-    pub(crate) fn new(client: Client, query: ModelQuery) -> Query {
-        Query { client, query: Ok(query) }
-    }
-
-    fn refine(mut self, refine: impl FnOnce(&mut ModelQuery) -> Result<(), Error>) -> Query {
-        if let Ok(query) = &mut self.query
-            && let Err(error) = refine(query)
-        {
-            self.query = Err(error);
-        }
-        self
-    }
-
-    /// Only documents whose field compares so with the value; filters add up.
-    pub fn filter(self, field: &str, operator: Operator, value: impl Into<Value>) -> Query {
-        self.refine(|query| {
-            let filter =
-                FieldFilter { field: FieldPath::parse(field)?, operator, value: value.into() };
-            let filter = Filter::Field(filter);
-            query.filter = Some(match query.filter.take() {
-                None => filter,
-                Some(Filter::And(mut filters)) => {
-                    filters.push(filter);
-                    Filter::And(filters)
-                }
-                Some(other) => Filter::And(vec![other, filter]),
-            });
-            Ok(())
-        })
-    }
-
-    /// Orders by the field, after the orders given before; documents without it are left out.
-    pub fn order_by(self, field: &str, direction: Direction) -> Query {
-        self.refine(|query| {
-            query.order_by.push(Order { field: FieldPath::parse(field)?, direction });
-            Ok(())
-        })
-    }
-
-    /// At most this many documents.
-    pub fn limit(self, limit: u32) -> Query {
-        self.refine(|query| {
-            query.limit = Some(limit);
-            Ok(())
-        })
-    }
-
-    fn cursor<V: Into<Value>>(values: impl IntoIterator<Item = V>, before: bool) -> Option<Cursor> {
-        Some(Cursor { values: values.into_iter().map(Into::into).collect(), before })
-    }
-
-    /// Begins at this position: values of the first orders.
-    pub fn start_at<V: Into<Value>>(self, values: impl IntoIterator<Item = V>) -> Query {
-        self.refine(|query| {
-            query.start = Query::cursor(values, true);
-            Ok(())
-        })
-    }
-
-    /// Begins after this position.
-    pub fn start_after<V: Into<Value>>(self, values: impl IntoIterator<Item = V>) -> Query {
-        self.refine(|query| {
-            query.start = Query::cursor(values, false);
-            Ok(())
-        })
-    }
-
-    /// Ends at this position.
-    pub fn end_at<V: Into<Value>>(self, values: impl IntoIterator<Item = V>) -> Query {
-        self.refine(|query| {
-            query.end = Query::cursor(values, false);
-            Ok(())
-        })
-    }
-
-    /// Ends before this position.
-    pub fn end_before<V: Into<Value>>(self, values: impl IntoIterator<Item = V>) -> Query {
-        self.refine(|query| {
-            query.end = Query::cursor(values, true);
-            Ok(())
-        })
-    }
-
-    fn validated(&self) -> Result<ModelQuery, Error> {
-        let query = self.query.clone()?;
-        query.validate()?;
-        Ok(query)
-    }
-
-    /// The result as the server has it now, with this client's pending writes on top. `unavailable`
-    /// when the network is disabled, or when the request's time is over without an answer.
-    pub async fn get(&self) -> Result<QuerySnapshot, Error> {
-        self.client.run_query(self.validated()?).await
-    }
-
-    /// The result now and after every change.
-    pub fn listen(&self) -> QueryListener {
-        self.listen_with(ListenOptions::default())
-    }
-
-    /// As [`listen`](Self::listen), with options.
-    pub fn listen_with(&self, options: ListenOptions) -> QueryListener {
-        QueryListener::new(self.client.listen(self.validated().map(Target::Query), options))
     }
 }

@@ -1,7 +1,6 @@
-//! Listeners as streams. The engine's snapshots wait here, a bounded number of them: when the app is
-//! slow, the newest waiting one takes in the next, with changes relative to what came before both.
+//! Listeners as streams of what the engine put in their queues, and the connection's state. Decides
+//! nothing.
 
-use std::collections::{HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -10,12 +9,10 @@ use futures::Stream;
 use tidemark_protocol::model::DocumentPath;
 
 use crate::client::Client;
-use crate::engine::{ListenerId, diff};
+use crate::engine::ListenerId;
 use crate::error::Error;
-use crate::snapshot::{ChangeKind, DocumentSnapshot, QuerySnapshot};
-
-/// How many snapshots wait for a slow app before they are merged.
-const QUEUE_LENGTH: usize = 16;
+use crate::queue::SnapshotQueue;
+use crate::snapshot::{DocumentSnapshot, QuerySnapshot};
 
 /// What a listener is told of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,122 +37,15 @@ pub enum ConnectionState {
     },
 }
 
-/// What waits between the driver and one listener.
-#[derive(Default)]
-pub(crate) struct SnapshotQueue {
-    state: Mutex<QueueState>,
-}
-
-#[derive(Default)]
-struct QueueState {
-    waiting: VecDeque<Result<QuerySnapshot, Error>>,
-    /// Set when nothing will follow.
-    ended: bool,
-    /// Set by the listener when it found nothing; taken by the next arrival.
-    waker: Option<Waker>,
-}
-
-impl SnapshotQueue {
-    fn state(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().expect("no panic happens while a queue is locked")
-    }
-
-    pub(crate) fn push(&self, snapshot: QuerySnapshot) {
-        let mut state = self.state();
-        let full = state.waiting.len() >= QUEUE_LENGTH;
-        match state.waiting.back_mut() {
-            Some(Ok(last)) if full => merge(last, snapshot),
-            Some(Ok(_) | Err(_)) | None => state.waiting.push_back(Ok(snapshot)),
-        }
-        state.wake();
-    }
-
-    /// The last item is this error.
-    pub(crate) fn fail(&self, error: Error) {
-        let mut state = self.state();
-        if !state.ended {
-            state.waiting.push_back(Err(error));
-            state.ended = true;
-        }
-        state.wake();
-    }
-
-    /// Nothing follows.
-    pub(crate) fn end(&self) {
-        let mut state = self.state();
-        state.ended = true;
-        state.wake();
-    }
-
-    /// Whether the next snapshot would be merged.
-    #[cfg(test)]
-    pub(crate) fn is_long(&self) -> bool {
-        self.state().waiting.len() >= QUEUE_LENGTH + 2
-    }
-
-    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Option<Result<QuerySnapshot, Error>>> {
-        let mut state = self.state();
-        if let Some(item) = state.waiting.pop_front() {
-            return Poll::Ready(Some(item));
-        }
-        if state.ended {
-            return Poll::Ready(None);
-        }
-        state.waker = Some(context.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl QueueState {
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-}
-
-/// Makes `last` what a listener sees that missed the moment between `last` and `next`.
-fn merge(last: &mut QuerySnapshot, next: QuerySnapshot) {
-    let base = undo(&next.documents, last.changes.iter().chain(&next.changes));
-    let touched: HashSet<DocumentPath> = last
-        .changes
-        .iter()
-        .chain(&next.changes)
-        .map(|change| change.document.path().clone())
-        .collect();
-    let changes =
-        diff::steps(&base, &next.documents, |_, document| touched.contains(document.path()));
-    *last = QuerySnapshot { changes, ..next };
-}
-
-/// The documents before these changes; those changed in place keep their new content.
-fn undo<'a>(
-    documents: &[DocumentSnapshot],
-    changes: impl DoubleEndedIterator<Item = &'a crate::snapshot::DocumentChange>,
-) -> Vec<DocumentSnapshot> {
-    let mut documents = documents.to_vec();
-    for change in changes.rev() {
-        let document = match (change.kind, change.new_index) {
-            (ChangeKind::Added | ChangeKind::Modified, Some(index)) => documents.remove(index),
-            (ChangeKind::Removed, _) | (_, None) => change.document.clone(),
-        };
-        if let Some(index) = change.old_index {
-            documents.insert(index, document);
-        }
-    }
-    documents
-}
-
-/// What the two public listeners share: the queue, and the end of the listening when dropped.
+/// What all public listeners share: the end of the listening when dropped.
 pub(crate) struct Listener {
     client: Client,
     id: ListenerId,
-    queue: Arc<SnapshotQueue>,
 }
 
 impl Listener {
-    pub(crate) fn new(client: Client, id: ListenerId, queue: Arc<SnapshotQueue>) -> Listener {
-        Listener { client, id, queue }
+    pub(crate) fn new(client: Client, id: ListenerId) -> Listener {
+        Listener { client, id }
     }
 }
 
@@ -169,12 +59,14 @@ impl Drop for Listener {
 /// the listening.
 #[must_use = "a listener does nothing unless it is polled"]
 pub struct QueryListener {
-    listener: Listener,
+    /// Ends the listening when dropped.
+    _listener: Listener,
+    queue: Arc<SnapshotQueue>,
 }
 
 impl QueryListener {
-    pub(crate) fn new(listener: Listener) -> QueryListener {
-        QueryListener { listener }
+    pub(crate) fn new((listener, queue): (Listener, Arc<SnapshotQueue>)) -> QueryListener {
+        QueryListener { _listener: listener, queue }
     }
 }
 
@@ -182,7 +74,7 @@ impl Stream for QueryListener {
     type Item = Result<QuerySnapshot, Error>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.listener.queue.poll(context)
+        self.queue.poll(context)
     }
 }
 
@@ -191,12 +83,17 @@ impl Stream for QueryListener {
 #[must_use = "a listener does nothing unless it is polled"]
 pub struct DocumentListener {
     path: DocumentPath,
-    listener: Listener,
+    /// Ends the listening when dropped.
+    _listener: Listener,
+    queue: Arc<SnapshotQueue>,
 }
 
 impl DocumentListener {
-    pub(crate) fn new(path: DocumentPath, listener: Listener) -> DocumentListener {
-        DocumentListener { path, listener }
+    pub(crate) fn new(
+        path: DocumentPath,
+        (listener, queue): (Listener, Arc<SnapshotQueue>),
+    ) -> DocumentListener {
+        DocumentListener { path, _listener: listener, queue }
     }
 }
 
@@ -205,7 +102,7 @@ impl Stream for DocumentListener {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let path = &self.path;
-        self.listener.queue.poll(context).map(|item| {
+        self.queue.poll(context).map(|item| {
             item.map(|result| {
                 result.map(|snapshot| match snapshot.documents.first() {
                     Some(document) => document.clone(),

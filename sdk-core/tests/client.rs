@@ -13,16 +13,18 @@ use serde::{Deserialize, Serialize};
 use tidemark_core::runtime::native::NativeRuntime;
 use tidemark_core::runtime::{Runtime, Task, Transport};
 use tidemark_core::{
-    ChangeKind, Client, Code, ConnectionState, DocumentSnapshot, Error, FieldValue, Value, Version,
+    Aggregate, ChangeKind, Client, Code, ConnectionState, DistanceMeasure, DocumentSnapshot, Error,
+    FieldValue, Operator, Value, Version,
 };
 use tidemark_protocol::model::{
-    Document, DocumentPath, Incarnation, Target, TargetId, Timestamp, WriteResult, apply_write,
-    check_precondition,
+    AggregateQuery, AggregateState, Document, DocumentPath, Incarnation, Query, Target, TargetId,
+    Timestamp, WriteResult, apply_write, check_precondition,
 };
 use tidemark_protocol::wire::client::{ClientMessage, Commit};
 use tidemark_protocol::wire::codec::{decode_client, encode_document, encode_server};
 use tidemark_protocol::wire::server::{
-    Changes, QueryResult, Removal, ServerMessage, SessionLimits, Status, Welcome,
+    AggregateResult, Aggregated, Changes, Explanation, QueryResult, Removal, ServerMessage,
+    SessionLimits, Status, Welcome,
 };
 
 /// The tokio clock with a network of our own.
@@ -105,11 +107,10 @@ impl Server {
             })),
             ClientMessage::Listen(listen) => {
                 let (target, group) = (listen.target_id, listen.target_id.0);
-                let documents = self.select(&listen.target);
-                self.targets.insert(target, listen.target);
                 self.send(&ServerMessage::Listening { target, group, version });
-                let changes = Changes { group, version, documents, ..Changes::default() };
-                self.send(&ServerMessage::Changes(changes));
+                self.show(target, &listen.target, Vec::new());
+                self.send(&ServerMessage::Current { version });
+                self.targets.insert(target, listen.target);
             }
             ClientMessage::Unlisten { target } => {
                 self.targets.remove(&target);
@@ -121,10 +122,25 @@ impl Server {
                 let result = QueryResult { request, version, documents, ..QueryResult::default() };
                 self.send(&ServerMessage::Result(result));
             }
-            ClientMessage::Query { request, query } => {
-                let documents = self.select(&Target::Query(query));
-                let result = QueryResult { request, version, documents, ..QueryResult::default() };
+            ClientMessage::Query { request, query, explain } => {
+                let documents = self.select(&query);
+                let results = documents.len() as u64;
+                let explanation =
+                    explain.then(|| Explanation { results, ..Explanation::default() });
+                let result = QueryResult {
+                    request,
+                    version,
+                    documents,
+                    explanation,
+                    ..QueryResult::default()
+                };
                 self.send(&ServerMessage::Result(result));
+            }
+            ClientMessage::Aggregate { request, aggregate, explain } => {
+                let values = self.compute(&aggregate);
+                let explanation = explain.then(Explanation::default);
+                let result = AggregateResult { request, version, values, explanation };
+                self.send(&ServerMessage::AggregateResult(result));
             }
             ClientMessage::Commit(_)
             | ClientMessage::Ping { .. }
@@ -132,12 +148,44 @@ impl Server {
         }
     }
 
-    fn select(&self, target: &Target) -> Vec<Bytes> {
-        let matches = |document: &&Document| match target {
-            Target::Query(query) => query.matches(document),
-            Target::Documents(paths) => paths.contains(&document.path),
+    /// All that a target has now.
+    fn show(&self, id: TargetId, target: &Target, removals: Vec<Removal>) {
+        let (group, version) = (id.0, Version(self.version));
+        let documents = match target {
+            Target::Query(query) => self.select(query),
+            Target::Documents(paths) => {
+                let found = paths.iter().filter_map(|path| self.documents.get(path));
+                found.map(encode_document).collect()
+            }
+            Target::Aggregate(aggregate) => {
+                let values = self.compute(aggregate);
+                let aggregated = Aggregated { group, version, values, partial: true };
+                return self.send(&ServerMessage::Aggregated(aggregated));
+            }
         };
-        self.documents.values().filter(matches).map(encode_document).collect()
+        let changes = Changes { group, version, documents, removals, partial: true };
+        self.send(&ServerMessage::Changes(changes));
+    }
+
+    fn matching(&self, query: &Query) -> Vec<&Document> {
+        let mut found: Vec<&Document> =
+            self.documents.values().filter(|document| query.matches(document)).collect();
+        found.sort_by(|a, b| query.compare(a, b));
+        found
+    }
+
+    fn select(&self, query: &Query) -> Vec<Bytes> {
+        let cut = |document: &&Document| match &query.projection {
+            Some(fields) => encode_document(&document.projected(fields)),
+            None => encode_document(document),
+        };
+        self.matching(query).iter().map(cut).collect()
+    }
+
+    fn compute(&self, aggregate: &AggregateQuery) -> Vec<Value> {
+        let mut state = AggregateState::new(&aggregate.aggregations);
+        self.matching(&aggregate.query).iter().for_each(|document| state.add(document));
+        state.values()
     }
 
     fn commit(&mut self, commit: &Commit) {
@@ -163,14 +211,11 @@ impl Server {
         }
         let results = vec![WriteResult::default(); commit.writes.len()];
         self.send(&ServerMessage::Committed { write_id, version, results });
-        for (target, what) in &self.targets {
-            let (group, documents) = (target.0, self.select(what));
+        for (id, target) in &self.targets {
             let gone =
                 commit.writes.iter().filter(|write| !self.documents.contains_key(path(write)));
-            let removals =
-                gone.map(|write| Removal { path: write.path.clone(), deleted: true }).collect();
-            let changes = Changes { group, version, documents, removals, partial: true };
-            self.send(&ServerMessage::Changes(changes));
+            let removals = gone.map(|write| Removal { path: write.path.clone(), deleted: true });
+            self.show(*id, target, removals.collect());
         }
         self.send(&ServerMessage::Current { version });
     }
@@ -257,6 +302,101 @@ async fn what_an_app_states_wrongly_is_told_at_once() {
     let mut listener = wrong.listen();
     assert_eq!(listener.next().await.unwrap().unwrap_err().code(), Code::InvalidArgument);
     assert!(listener.next().await.is_none(), "an error is the last item");
+}
+
+#[tokio::test]
+async fn aggregates_are_asked_for_listened_to_and_explained() {
+    let (client, _server) = start();
+    let room = client.collection("rooms").unwrap();
+    let wanted =
+        [Aggregate::count(), Aggregate::sum("seq"), Aggregate::average("seq").called("mean")];
+    let late = room.filter("seq", Operator::GreaterThan, 1);
+    let mut listener = late.aggregate(wanted.clone()).listen();
+    let first = listener.next().await.unwrap().unwrap();
+    assert_eq!((first.count(), first.get("sum(seq)")), (Some(0), Some(&Value::Integer(0))));
+    assert_eq!((first.get("mean"), first.get("sum")), (Some(&Value::Null), None));
+    assert!(!first.metadata().from_cache);
+    for seq in 1..=3 {
+        room.doc(&format!("{seq}")).unwrap().set(&message(seq)).await.unwrap();
+    }
+    let shown: Vec<_> = listener.by_ref().take(2).map(|item| item.unwrap().count()).collect().await;
+    assert_eq!(shown, [Some(1), Some(2)], "what changes nothing is not told");
+
+    let once = late.aggregate(wanted).get().await.unwrap();
+    assert_eq!(once.get("mean"), Some(&Value::Double(2.5)));
+    assert_eq!(room.count().get().await.unwrap().count(), Some(3));
+    let (sum, explanation) = room.query().sum("seq").explain().await.unwrap();
+    assert_eq!((sum.value(), explanation), (&Value::Integer(6), Explanation::default()));
+    let (found, explanation) = late.explain().await.unwrap();
+    assert_eq!((found.len(), explanation.results), (2, 2));
+    let twice = room.query().aggregate([Aggregate::count(), Aggregate::count()]);
+    assert_eq!(twice.get().await.unwrap_err().code(), Code::InvalidArgument);
+    let none = room.query().sum("a..b");
+    assert_eq!(none.listen().next().await.unwrap().unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn fields_that_are_not_selected_are_left_out_of_gets_and_of_listens() {
+    let (client, _server) = start();
+    let room = client.collection("rooms").unwrap();
+    let query = room.order_by("seq", tidemark_core::Direction::Ascending).select(["text"]);
+    let mut listener = query.listen();
+    let mut whole = room.order_by("seq", tidemark_core::Direction::Ascending).listen();
+    listener.next().await.unwrap().unwrap();
+    whole.next().await.unwrap().unwrap();
+    // A pending write is shown in its place, whatever is selected.
+    let writes = [room.doc("b").unwrap().set(&message(2)), room.doc("a").unwrap().set(&message(1))];
+    let texts = |snapshot: &tidemark_core::QuerySnapshot| -> Vec<String> {
+        let text = |document: &DocumentSnapshot| {
+            assert_eq!(document.fields().unwrap().len(), 1, "{document:?}");
+            format!("{:?}", document.get("text").unwrap())
+        };
+        snapshot.documents().iter().map(text).collect()
+    };
+    let two = [message(1), message(2)].map(|message| format!("{:?}", Value::from(message.text)));
+    assert_eq!(texts(&query.get().await.unwrap()), two);
+    for write in writes {
+        write.await.unwrap();
+    }
+    client.wait_for_pending_writes().await.unwrap();
+    assert_eq!(texts(&query.get().await.unwrap()), two);
+    while texts(&listener.next().await.unwrap().unwrap()) != two {}
+    let seen = whole.next().await.unwrap().unwrap();
+    assert!(seen.documents()[0].get("seq").is_some(), "others see whole documents");
+}
+
+#[tokio::test]
+async fn a_document_of_one_page_begins_the_next() {
+    let (client, _server) = start();
+    let room = client.collection("rooms").unwrap();
+    for id in 0..5 {
+        room.doc(&format!("{id}")).unwrap().set(&message(id / 2)).await.unwrap();
+    }
+    let all = room.filter("seq", Operator::LessThan, 2);
+    let ids = |found: tidemark_core::QuerySnapshot| -> String {
+        found.documents().iter().map(DocumentSnapshot::id).collect()
+    };
+    let found = all.get().await.unwrap();
+    let second = &found.documents()[1];
+    assert_eq!(ids(all.clone().start_at_document(second).get().await.unwrap()), "123");
+    assert_eq!(ids(all.clone().start_after_document(second).get().await.unwrap()), "23");
+    assert_eq!(ids(all.clone().end_at_document(second).get().await.unwrap()), "01");
+    assert_eq!(ids(all.clone().end_before_document(second).get().await.unwrap()), "0");
+    let gone = room.doc("gone").unwrap().get().await.unwrap();
+    let error = all.start_at_document(&gone).get().await.unwrap_err();
+    assert!(error.message().contains("does not exist"), "{error}");
+}
+
+#[tokio::test]
+async fn the_nearest_are_asked_for_and_not_listened_to() {
+    let (client, _server) = start();
+    let room = client.collection("rooms").unwrap();
+    let near = room.query().find_nearest("v", [1.0, 2.0], DistanceMeasure::Cosine, 3);
+    near.clone().distance_threshold(0.5).distance_field("d").get().await.unwrap();
+    let error = near.listen().next().await.unwrap().unwrap_err();
+    assert!(error.message().contains("cannot be listened to"), "{error}");
+    let error = room.query().distance_field("d").get().await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
 }
 
 #[tokio::test]

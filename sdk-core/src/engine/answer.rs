@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark_protocol::model::{DocumentPath, Target, WriteId};
-use tidemark_protocol::wire::server::QueryResult;
+use tidemark_protocol::model::{Document, DocumentPath, Query, Target, Version, WriteId};
+use tidemark_protocol::wire::server::{AggregateResult, QueryResult};
 
-use super::requests::Complete;
+use super::projection::cut;
+use super::requests::{Complete, is_cut};
 use super::view::{Edit, View};
 use super::{Action, Answer, Engine, Request, Ticket};
 use crate::error::Error;
@@ -29,9 +30,22 @@ impl Engine {
         }
     }
 
-    pub(super) fn answered(&mut self, result: &QueryResult) {
-        match self.requests.answered(result) {
+    pub(super) fn answered(&mut self, result: QueryResult) {
+        let complete = self.requests.answered(result);
+        self.completed(complete);
+    }
+
+    pub(super) fn computed(&mut self, result: AggregateResult) {
+        let complete = self.requests.computed(result);
+        self.completed(complete);
+    }
+
+    fn completed(&mut self, complete: Result<Option<Complete>, Error>) {
+        match complete {
             Ok(None) => {}
+            Ok(Some(complete)) if self.lacks_fields(&complete) => {
+                self.requests.add_whole(complete.ticket, complete.request, complete.deadline);
+            }
             Ok(Some(complete)) => match self.last_uncertain(&complete) {
                 Some(id) => self.held_answers.push((id, complete)),
                 None => self.give(complete),
@@ -40,11 +54,22 @@ impl Engine {
         }
     }
 
+    /// Whether writes have been made, since it was asked, that cannot be laid over what was answered.
+    fn lacks_fields(&self, complete: &Complete) -> bool {
+        match &complete.request {
+            Request::Query { query, .. } => {
+                is_cut(query) && !complete.whole && self.documents.has_pending_of(query)
+            }
+            Request::Get { .. } | Request::Aggregate { .. } => false,
+        }
+    }
+
     /// As with consistent points: the last write that the answer has to wait for.
     fn last_uncertain(&self, complete: &Complete) -> Option<WriteId> {
-        let overlay = match complete.request {
-            Request::Get { overlay, .. } => overlay,
-            Request::Query { .. } => true,
+        let overlay = match &complete.request {
+            Request::Get { overlay, .. } => *overlay,
+            Request::Query { query, .. } => query.nearest.is_none(),
+            Request::Aggregate { .. } => false,
         };
         let last = |path| self.documents.last_uncertain(path, &self.outbox);
         let wanted = overlay && self.outbox.is_uncertain();
@@ -73,54 +98,85 @@ impl Engine {
     }
 
     fn answer(&self, complete: Complete) -> Answer {
-        let Complete { request, version, documents, .. } = complete;
+        let Complete { request, version, documents, values, explanation, whole, .. } = complete;
         let documents = match request {
-            Request::Get { paths, overlay } => {
-                let mut found: HashMap<_, _> = documents
-                    .into_iter()
-                    .map(|document| (document.path.clone(), document))
-                    .collect();
-                let lay = |path: DocumentPath| {
-                    let base = found.remove(&path);
-                    let (document, has_pending_writes) = if overlay {
-                        self.documents.laid_over(&path, base, version, &self.outbox)
-                    } else {
-                        (base, false)
-                    };
-                    let metadata = SnapshotMetadata { from_cache: false, has_pending_writes };
-                    match document {
-                        Some(document) => DocumentSnapshot::existing(document, metadata),
-                        None => DocumentSnapshot::missing(path, metadata),
-                    }
-                };
-                paths.into_iter().map(lay).collect()
+            Request::Get { paths, overlay } => self.found(paths, documents, overlay, version),
+            Request::Query { query, .. } => {
+                // What is nearest is the server's word; and over what it has cut nothing is pending.
+                if query.nearest.is_some() || (query.projection.is_some() && !whole) {
+                    let metadata = SnapshotMetadata::default();
+                    let row = |document| DocumentSnapshot::existing(document, metadata);
+                    documents.into_iter().map(row).collect()
+                } else {
+                    self.selected(query, documents, version)
+                }
             }
-            Request::Query { query } => {
-                let mut view = View::new(&Target::Query(query));
-                view.set_from_cache(false);
-                let mut edits = Vec::with_capacity(documents.len());
-                let mut pending: BTreeMap<&DocumentPath, Option<_>> =
-                    self.documents.pending_paths().map(|path| (path, None)).collect();
-                for document in documents {
-                    match pending.get_mut(&document.path) {
-                        Some(base) => *base = Some(document),
-                        None => edits.push(Edit { before: None, after: Some((document, false)) }),
-                    }
-                }
-                for (path, base) in pending {
-                    let laid = self.documents.laid_over(path, base, version, &self.outbox);
-                    if let (Some(document), has_pending) = laid
-                        && view.selects(&document)
-                    {
-                        edits.push(Edit { before: None, after: Some((document, has_pending)) });
-                    }
-                }
-                view.apply(edits);
-                let shown = view.shown();
-                drop(view);
-                Arc::unwrap_or_clone(shown)
+            Request::Aggregate { .. } => Vec::new(),
+        };
+        Answer { version, documents, values, explanation }
+    }
+
+    /// The answer to a get, in the order of the paths.
+    fn found(
+        &self,
+        paths: Vec<DocumentPath>,
+        documents: Vec<Arc<Document>>,
+        overlay: bool,
+        version: Version,
+    ) -> Vec<DocumentSnapshot> {
+        let mut found: HashMap<_, _> =
+            documents.into_iter().map(|document| (document.path.clone(), document)).collect();
+        let lay = |path: DocumentPath| {
+            let base = found.remove(&path);
+            let (document, has_pending_writes) = if overlay {
+                self.documents.laid_over(&path, base, version, &self.outbox)
+            } else {
+                (base, false)
+            };
+            let metadata = SnapshotMetadata { from_cache: false, has_pending_writes };
+            match document {
+                Some(document) => DocumentSnapshot::existing(document, metadata),
+                None => DocumentSnapshot::missing(path, metadata),
             }
         };
-        Answer { version, documents }
+        paths.into_iter().map(lay).collect()
+    }
+
+    /// The answer to a query out of whole documents.
+    fn selected(
+        &self,
+        mut query: Query,
+        documents: Vec<Arc<Document>>,
+        version: Version,
+    ) -> Vec<DocumentSnapshot> {
+        let projection = query.projection.take();
+        let mut view = View::new(&Target::Query(query));
+        view.set_from_cache(false);
+        let mut edits = Vec::with_capacity(documents.len());
+        let mut pending: BTreeMap<&DocumentPath, Option<_>> =
+            self.documents.pending_paths().map(|path| (path, None)).collect();
+        for document in documents {
+            match pending.get_mut(&document.path) {
+                Some(base) => *base = Some(document),
+                None => edits.push(Edit { before: None, after: Some((document, false)) }),
+            }
+        }
+        for (path, base) in pending {
+            let known = base.is_some();
+            let laid = self.documents.laid_over(path, base, version, &self.outbox);
+            if let (Some(document), has_pending) = laid
+                && view.selects(&document, known)
+            {
+                edits.push(Edit { before: None, after: Some((document, has_pending)) });
+            }
+        }
+        view.apply(edits);
+        let shown = view.shown();
+        drop(view);
+        let rows = Arc::unwrap_or_clone(shown);
+        match projection {
+            Some(fields) => rows.iter().map(|row| cut(row, &fields)).collect(),
+            None => rows,
+        }
     }
 }

@@ -12,8 +12,10 @@ use tidemark_protocol::wire::client::ClientMessage;
 
 use super::listen::{ListenerState, Point, Staged, TargetSet};
 use super::overlay::Before;
+use super::projection::Projection;
 use super::view::{Edit, Step, View};
 use super::{Action, Engine, ListenerId, Ticket, all_added};
+use crate::aggregate::AggregateSnapshot;
 use crate::cache::{CacheBatch, OutboxEntry, TargetChange};
 use crate::error::Error;
 use crate::snapshot::{QuerySnapshot, SnapshotMetadata};
@@ -156,7 +158,10 @@ impl Engine {
                 Staged::Document { document, .. } => {
                     documents.last_uncertain(&document.path, outbox)
                 }
-                Staged::Removal { .. } | Staged::Clear { .. } | Staged::Attached { .. } => None,
+                Staged::Removal { .. }
+                | Staged::Values { .. }
+                | Staged::Clear { .. }
+                | Staged::Attached { .. } => None,
             };
             // In most moments no increment is under way.
             if outbox.is_uncertain() { staged.iter().filter_map(document).max() } else { None }
@@ -196,6 +201,15 @@ impl Engine {
                         batch.documents.push((path, None));
                     }
                 }
+                Staged::Values { targets, values } => {
+                    for id in targets.as_slice() {
+                        if let Some(listened) = self.targets.by_id.get_mut(id) {
+                            listened.values = Some(values.clone());
+                            listened.current = listened.attached;
+                            turned.insert(*id);
+                        }
+                    }
+                }
                 Staged::Clear { target } => {
                     self.documents.clear(target);
                     memberships.remove(&target);
@@ -206,7 +220,9 @@ impl Engine {
                 Staged::Attached { target } => {
                     if let Some(listened) = self.targets.by_id.get_mut(&target) {
                         listened.attached = true;
-                        if !listened.current {
+                        // An aggregate is current with its values, not before.
+                        let waits = matches!(listened.target, Target::Aggregate(_));
+                        if !listened.current && !waits {
                             listened.current = true;
                             listened.view.set_from_cache(false);
                         }
@@ -238,6 +254,9 @@ impl Engine {
         let ids: BTreeSet<TargetId> = memberships.keys().chain(turned).copied().collect();
         for id in ids {
             let Some(listened) = self.targets.by_id.get(&id) else { continue };
+            if matches!(listened.target, Target::Aggregate(_)) {
+                continue;
+            }
             batch.targets.push(TargetChange::Put {
                 key: listened.key.clone(),
                 token: self.targets.token(listened),
@@ -309,6 +328,9 @@ impl Engine {
     /// Tells a target's listeners what they want to know.
     fn emit(&mut self, id: TargetId, steps: &[Step]) {
         let Some(listened) = self.targets.by_id.get(&id) else { return };
+        if let Target::Aggregate(_) = &listened.target {
+            return self.emit_values(id);
+        }
         let metadata = self.metadata_of(id);
         let metadata_changed =
             metadata != listened.metadata || steps.iter().any(|(_, metadata_only)| *metadata_only);
@@ -318,6 +340,10 @@ impl Engine {
         let mut shown = None;
         for listener in &listened.listeners {
             let Some(state) = self.targets.listeners.get_mut(listener) else { continue };
+            let mut whole = || shown.get_or_insert_with(|| listened.view.shown()).clone();
+            let own = state.projection.as_mut().filter(|_| state.started);
+            let own = own.map(|own| own.follow(steps, metadata.from_cache, &mut whole));
+            let steps = own.as_deref().unwrap_or(steps);
             let changes = if !state.started {
                 if !may_start {
                     continue;
@@ -330,7 +356,14 @@ impl Engine {
             } else {
                 continue;
             };
-            let documents = shown.get_or_insert_with(|| listened.view.shown()).clone();
+            let documents = match &mut state.projection {
+                Some(own) if changes.is_none() => {
+                    own.start(&whole(), metadata.from_cache);
+                    own.shown()
+                }
+                Some(own) => own.shown(),
+                None => whole(),
+            };
             let changes = changes.unwrap_or_else(|| all_added(&documents));
             let snapshot = QuerySnapshot { documents, changes, metadata, version };
             self.actions.push(Action::Snapshot { listener: *listener, snapshot });
@@ -338,6 +371,34 @@ impl Engine {
         if let Some(listened) = self.targets.by_id.get_mut(&id) {
             listened.metadata = metadata;
         }
+    }
+
+    /// Tells an aggregate's listeners what they want to know.
+    fn emit_values(&mut self, id: TargetId) {
+        let metadata = self.metadata_of(id);
+        let version = self.version_of(id);
+        let Some(listened) = self.targets.by_id.get_mut(&id) else { return };
+        let Target::Aggregate(aggregate) = &listened.target else { return };
+        let Some(values) = listened.values.clone() else { return };
+        let changed = listened.told.as_ref() != Some(&values);
+        let metadata_changed = metadata != listened.metadata;
+        let may_start = listened.current || self.connection.is_offline();
+        for listener in &listened.listeners {
+            let Some(state) = self.targets.listeners.get_mut(listener) else { continue };
+            let told = if state.started {
+                changed || (state.include_metadata && metadata_changed)
+            } else {
+                state.started = may_start;
+                may_start
+            };
+            if told {
+                let snapshot =
+                    AggregateSnapshot::new(&aggregate.aggregations, &values, metadata, version);
+                self.actions.push(Action::Aggregated { listener: *listener, snapshot });
+            }
+        }
+        listened.metadata = metadata;
+        listened.told = Some(values);
     }
 
     fn metadata_of(&self, id: TargetId) -> SnapshotMetadata {
@@ -361,17 +422,26 @@ impl Engine {
         token.map_or(Version::NONE, |token| token.version)
     }
 
-    pub(super) fn listen(&mut self, listener: ListenerId, target: Target, include_metadata: bool) {
+    pub(super) fn listen(
+        &mut self,
+        listener: ListenerId,
+        mut target: Target,
+        include_metadata: bool,
+    ) {
         if self.closing.is_some() {
             let error = Error::closed();
             return self.actions.push(Action::ListenerFailed { listener, error });
         }
+        let projection = match &mut target {
+            Target::Query(query) => query.projection.take().map(Projection::new),
+            Target::Documents(_) | Target::Aggregate(_) => None,
+        };
         let (key, known) = self.targets.find(&target);
         let id = match known {
             Some(id) => id,
             None => self.begin(key, target),
         };
-        let state = ListenerState { target: id, include_metadata, started: false };
+        let state = ListenerState { target: id, include_metadata, projection, started: false };
         self.targets.listeners.insert(listener, state);
         if let Some(listened) = self.targets.by_id.get_mut(&id) {
             listened.listeners.push(listener);
@@ -384,7 +454,10 @@ impl Engine {
         let id = self.targets.new_id();
         self.released.take(&key);
         self.settle();
-        let token = self.cache.target(&key).unwrap_or_default();
+        let token = match &target {
+            Target::Query(_) | Target::Documents(_) => self.cache.target(&key).unwrap_or_default(),
+            Target::Aggregate(_) => None,
+        };
         let cached = match token {
             Some(_) => self.cache.target_documents(&key).unwrap_or_default(),
             None => Vec::new(),
@@ -429,7 +502,12 @@ impl Engine {
         if !listened.listeners.is_empty() {
             return;
         }
-        let token = self.targets.token(&self.targets.by_id[&state.target]);
+        let token = match &listened.target {
+            Target::Query(_) | Target::Documents(_) => {
+                self.targets.token(&self.targets.by_id[&state.target])
+            }
+            Target::Aggregate(_) => None,
+        };
         let Some((key, documents)) = self.end(state.target) else { return };
         let mut batch = CacheBatch::default();
         match token {
@@ -454,7 +532,8 @@ impl Engine {
         let listened = self.targets.remove(id)?;
         match &listened.target {
             Target::Documents(paths) => self.documents.clear_paths(id, paths),
-            Target::Query(_) | Target::Aggregate(_) => self.documents.clear(id),
+            Target::Query(_) => self.documents.clear(id),
+            Target::Aggregate(_) => {}
         }
         self.release();
         self.refresh(BTreeSet::new());

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tidemark_protocol::model::{
-    ClientId, DocumentPath, Query, Read, Target, Timestamp, Version, Write,
+    AggregateQuery, ClientId, DocumentPath, Query, Read, Target, Timestamp, Value, Version, Write,
 };
 use tidemark_protocol::wire::client::ClientMessage;
-use tidemark_protocol::wire::server::ServerMessage;
+use tidemark_protocol::wire::server::{Explanation, ServerMessage};
 
+use crate::aggregate::AggregateSnapshot;
 use crate::error::Error;
 use crate::snapshot::{
     ChangeKind, DocumentChange, DocumentSnapshot, QuerySnapshot, SnapshotMetadata,
@@ -63,20 +64,34 @@ pub enum Request {
         /// Whether this client's pending writes are laid over them.
         overlay: bool,
     },
-    /// The result of a query, with this client's pending writes on top.
+    /// The result of a query, with this client's pending writes on top; a search for the nearest as
+    /// the server answers it.
     Query {
         /// Which.
         query: Query,
+        /// Whether the server is to say how it came by it.
+        explain: bool,
+    },
+    /// Values computed over the result of a query, without pending writes.
+    Aggregate {
+        /// Which.
+        aggregate: AggregateQuery,
+        /// Whether the server is to say how it came by them.
+        explain: bool,
     },
 }
 
 /// The answer to a [`Request`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// The consistent point it shows.
     pub version: Version,
     /// In the order of the paths or of the query.
     pub documents: Vec<DocumentSnapshot>,
+    /// Of an aggregate, in the order of the aggregations.
+    pub values: Vec<Value>,
+    /// If it was asked for.
+    pub explanation: Option<Box<Explanation>>,
 }
 
 impl Answer {
@@ -184,6 +199,7 @@ pub enum Event {
 
 /// What the driver is to do.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // They are few, and done at once.
 pub enum Action {
     /// Open the transport.
     Connect {
@@ -202,6 +218,13 @@ pub enum Action {
         listener: ListenerId,
         /// What.
         snapshot: QuerySnapshot,
+    },
+    /// A listener to an aggregate sees this.
+    Aggregated {
+        /// Who.
+        listener: ListenerId,
+        /// What.
+        snapshot: AggregateSnapshot,
     },
     /// A listener has ended.
     ListenerFailed {

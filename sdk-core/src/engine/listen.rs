@@ -7,14 +7,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidemark_protocol::model::{
-    Document, DocumentPath, Incarnation, ResumeToken, Target, TargetId, Version, WriteId,
+    Code, Document, DocumentPath, Incarnation, ResumeToken, Target, TargetId, Value, Version,
+    WriteId,
 };
 use tidemark_protocol::wire::client::{ClientMessage, Listen};
 use tidemark_protocol::wire::codec::{DecodeError, canonical_target, decode_document};
-use tidemark_protocol::wire::server::Changes;
+use tidemark_protocol::wire::server::{Aggregated, Changes};
 
 use super::ListenerId;
+use super::projection::Projection;
 use super::view::View;
+use crate::error::Error;
 use crate::snapshot::SnapshotMetadata;
 
 /// A few targets, mostly one, without an allocation of their own.
@@ -70,13 +73,17 @@ pub(crate) struct Listened {
     pub(crate) key: Bytes,
     pub(crate) target: Target,
     pub(crate) view: View,
+    /// The values of an aggregate that came last, and those that listeners know.
+    pub(crate) values: Option<Arc<[Value]>>,
+    pub(crate) told: Option<Arc<[Value]>>,
     /// In the order of their arrival.
     pub(crate) listeners: Vec<ListenerId>,
     /// Set when a connection ends that it was attached on; where the next one continues.
     token: Option<ResumeToken>,
     /// Whether consistent points of this connection are points of this target, too.
     pub(crate) attached: bool,
-    /// Whether the view is what the server said last, as opposed to what the cache remembers.
+    /// Whether the view or the values are what the server said last, as opposed to what the cache
+    /// remembers.
     pub(crate) current: bool,
     /// The metadata that listeners know.
     pub(crate) metadata: SnapshotMetadata,
@@ -86,6 +93,8 @@ pub(crate) struct Listened {
 pub(crate) struct ListenerState {
     pub(crate) target: TargetId,
     pub(crate) include_metadata: bool,
+    /// The fields that it wants, if not all.
+    pub(crate) projection: Option<Projection>,
     /// Whether the first snapshot has been delivered.
     pub(crate) started: bool,
 }
@@ -97,6 +106,8 @@ pub(crate) enum Staged {
     Document { targets: TargetSet, document: Arc<Document> },
     /// The document is not in these targets any more.
     Removal { targets: TargetSet, path: DocumentPath, deleted: bool },
+    /// The values of these targets are these.
+    Values { targets: TargetSet, values: Arc<[Value]> },
     /// All that was known of the target's documents is void.
     Clear { target: TargetId },
     /// The server has attached the target: the next consistent point is one for it, too.
@@ -190,6 +201,8 @@ impl Targets {
             key,
             view: View::new(&target),
             target,
+            values: None,
+            told: None,
             listeners: Vec::new(),
             token,
             attached: false,
@@ -236,7 +249,11 @@ impl Targets {
         Some(ClientMessage::Listen(Listen {
             target_id: id,
             target: listened.target.clone(),
-            resume: self.token(listened),
+            // The values of an aggregate are sent in any case.
+            resume: match listened.target {
+                Target::Query(_) | Target::Documents(_) => self.token(listened),
+                Target::Aggregate(_) => None,
+            },
         }))
     }
 
@@ -277,9 +294,29 @@ impl Targets {
     }
 
     pub(crate) fn reset(&mut self, id: TargetId) {
-        if self.by_id.contains_key(&id) {
-            self.staged.push(Staged::Clear { target: id });
+        match self.by_id.get(&id).map(|listened| &listened.target) {
+            Some(Target::Query(_) | Target::Documents(_)) => {
+                self.staged.push(Staged::Clear { target: id });
+            }
+            // Its values are replaced by the next.
+            Some(Target::Aggregate(_)) | None => {}
         }
+    }
+
+    /// Keeps values until they are consistent. Those of groups without a target are late: dropped.
+    pub(crate) fn stage_values(&mut self, aggregated: Aggregated) -> Result<(), Error> {
+        let Some(targets) = self.groups.get(&aggregated.group) else { return Ok(()) };
+        let fits = |id: &TargetId| match self.by_id.get(id).map(|listened| &listened.target) {
+            Some(Target::Aggregate(wanted)) => wanted.aggregations.len() == aggregated.values.len(),
+            Some(Target::Query(_) | Target::Documents(_)) => false,
+            None => true,
+        };
+        if !targets.as_slice().iter().all(fits) {
+            return Err(Error::new(Code::Internal, "the values are not those that were asked for"));
+        }
+        let (targets, values) = (targets.clone(), aggregated.values.into());
+        self.staged.push(Staged::Values { targets, values });
+        Ok(())
     }
 
     /// Keeps changes until they are consistent. Those of groups without a target are late: dropped.

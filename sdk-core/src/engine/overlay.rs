@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tidemark_protocol::model::{
-    Document, DocumentPath, Precondition, TargetId, Version, Write, WriteId, apply_write,
+    Document, DocumentPath, Precondition, Query, TargetId, Version, Write, WriteId, apply_write,
     check_precondition,
 };
 
@@ -222,6 +222,11 @@ impl Documents {
         self.pending.iter()
     }
 
+    /// Whether pending writes could be in the query's result.
+    pub(crate) fn has_pending_of(&self, query: &Query) -> bool {
+        self.pending.iter().any(|path| is_over(query, path))
+    }
+
     /// Another base with this client's pending writes on top, those aside that it contains: what a
     /// get or a query shows. The second is whether there are any.
     pub(crate) fn laid_over(
@@ -266,6 +271,20 @@ impl Documents {
             }
         }
     }
+}
+
+/// Whether the document is in a collection that the query is over.
+fn is_over(query: &Query, path: &DocumentPath) -> bool {
+    if path.collection_id() != query.collection_id {
+        return false;
+    }
+    if !query.all_descendants {
+        return path.parent().parent() == query.parent;
+    }
+    query.parent.as_ref().is_none_or(|parent| {
+        let below = path.as_str().strip_prefix(parent.as_str());
+        below.is_some_and(|below| below.starts_with('/'))
+    })
 }
 
 impl Entry {

@@ -1,14 +1,14 @@
-//! Gets and queries: asked again on every connection until answered, as long as their time lasts.
+//! Gets, queries and aggregates: asked again on every connection until answered, as long as their time lasts.
 //! Driven by the engine; sends nothing itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemark_protocol::model::{Code, Document, ModelError, Value, Version, Write, WriteOp};
+use tidemark_protocol::model::{Code, Document, ModelError, Query, Value, Version, Write, WriteOp};
 use tidemark_protocol::wire::client::ClientMessage;
 use tidemark_protocol::wire::codec::{decode_document, encode_client};
-use tidemark_protocol::wire::server::QueryResult;
+use tidemark_protocol::wire::server::{AggregateResult, Explanation, QueryResult};
 
 use super::connection::Backoff;
 use super::{Moment, Request, Ticket};
@@ -20,6 +20,8 @@ struct Waiting {
     deadline: Duration,
     state: State,
     backoff: Backoff,
+    /// Whether documents are asked for whole, whatever the query's projection. Set when it is sent.
+    whole: bool,
     /// The parts of the answer that came on this connection.
     documents: Vec<Arc<Document>>,
 }
@@ -39,6 +41,10 @@ pub(crate) struct Complete {
     pub(crate) deadline: Duration,
     pub(crate) version: Version,
     pub(crate) documents: Vec<Arc<Document>>,
+    pub(crate) values: Vec<Value>,
+    pub(crate) explanation: Option<Box<Explanation>>,
+    /// Whether the documents came whole, whatever the query's projection.
+    pub(crate) whole: bool,
 }
 
 /// All that waits for an answer.
@@ -54,11 +60,21 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) fn add(&mut self, ticket: Ticket, request: Request, deadline: Duration) {
+        self.queue(ticket, request, deadline, false);
+    }
+
+    /// Asks again, for whole documents.
+    pub(crate) fn add_whole(&mut self, ticket: Ticket, request: Request, deadline: Duration) {
+        self.queue(ticket, request, deadline, true);
+    }
+
+    fn queue(&mut self, ticket: Ticket, request: Request, deadline: Duration, whole: bool) {
         let waiting = Waiting {
             request,
             deadline,
             state: State::Queued,
             backoff: Backoff::default(),
+            whole,
             documents: Vec::new(),
         };
         self.waiting.insert(ticket, waiting);
@@ -77,8 +93,12 @@ impl Requests {
         }
     }
 
-    /// Notes all that is queued as sent.
-    pub(crate) fn take_queued(&mut self) -> Vec<(Ticket, ClientMessage)> {
+    /// Notes all that is queued as sent. Documents that pending writes may be laid over are asked for
+    /// whole: a projection may lack what decides whether and where they are in the result.
+    pub(crate) fn take_queued(
+        &mut self,
+        has_pending: impl Fn(&Query) -> bool,
+    ) -> Vec<(Ticket, ClientMessage)> {
         if self.queued == 0 {
             return Vec::new();
         }
@@ -96,9 +116,19 @@ impl Requests {
                 Request::Get { paths, .. } => {
                     ClientMessage::Get { request: number, paths: paths.clone() }
                 }
-                Request::Query { query } => {
-                    ClientMessage::Query { request: number, query: query.clone(), explain: false }
+                Request::Query { query, explain } => {
+                    let mut query = query.clone();
+                    waiting.whole |= is_cut(&query) && has_pending(&query);
+                    if waiting.whole {
+                        query.projection = None;
+                    }
+                    ClientMessage::Query { request: number, query, explain: *explain }
                 }
+                Request::Aggregate { aggregate, explain } => ClientMessage::Aggregate {
+                    request: number,
+                    aggregate: aggregate.clone(),
+                    explain: *explain,
+                },
             };
             messages.push((*ticket, message));
         }
@@ -106,9 +136,12 @@ impl Requests {
     }
 
     /// Takes a part of an answer; gives the whole once it is there.
-    pub(crate) fn answered(&mut self, result: &QueryResult) -> Result<Option<Complete>, Error> {
+    pub(crate) fn answered(&mut self, result: QueryResult) -> Result<Option<Complete>, Error> {
         let Some(ticket) = self.sent.get(&result.request).copied() else { return Ok(None) };
         let waiting = self.waiting.get_mut(&ticket).expect("what is sent is waiting");
+        if let Request::Aggregate { .. } = waiting.request {
+            return Err(misunderstood());
+        }
         waiting.documents.reserve(result.documents.len());
         for bytes in &result.documents {
             waiting.documents.push(Arc::new(decode_document(bytes)?));
@@ -116,10 +149,33 @@ impl Requests {
         if result.more {
             return Ok(None);
         }
-        self.sent.remove(&result.request);
-        let waiting = self.waiting.remove(&ticket).expect("it was just there");
-        let Waiting { request, deadline, documents, .. } = waiting;
-        Ok(Some(Complete { ticket, request, deadline, version: result.version, documents }))
+        let mut complete = self.complete(result.request, ticket, result.version);
+        complete.explanation = result.explanation.map(Box::new);
+        Ok(Some(complete))
+    }
+
+    /// Takes the answer to an aggregate.
+    pub(crate) fn computed(&mut self, result: AggregateResult) -> Result<Option<Complete>, Error> {
+        let Some(ticket) = self.sent.get(&result.request).copied() else { return Ok(None) };
+        match &self.waiting.get(&ticket).expect("what is sent is waiting").request {
+            Request::Aggregate { aggregate, .. }
+                if aggregate.aggregations.len() == result.values.len() => {}
+            Request::Aggregate { .. } | Request::Get { .. } | Request::Query { .. } => {
+                return Err(misunderstood());
+            }
+        }
+        let mut complete = self.complete(result.request, ticket, result.version);
+        complete.values = result.values;
+        complete.explanation = result.explanation.map(Box::new);
+        Ok(Some(complete))
+    }
+
+    fn complete(&mut self, number: u32, ticket: Ticket, version: Version) -> Complete {
+        self.sent.remove(&number);
+        let waiting = self.waiting.remove(&ticket).expect("what is sent is waiting");
+        let Waiting { request, deadline, documents, whole, .. } = waiting;
+        let (values, explanation) = (Vec::new(), None);
+        Complete { ticket, request, deadline, version, documents, values, explanation, whole }
     }
 
     /// The server refused: gives who is to be told, unless it is worth asking again.
@@ -186,6 +242,16 @@ impl Requests {
         self.queued = 0;
         std::mem::take(&mut self.waiting).into_keys().collect()
     }
+}
+
+/// Whether the server leaves out fields that this client could do without, too. What is nearest is for
+/// the server alone to say.
+pub(crate) fn is_cut(query: &Query) -> bool {
+    query.projection.is_some() && query.nearest.is_none()
+}
+
+fn misunderstood() -> Error {
+    Error::new(Code::Internal, "the answer is not of the kind that was asked for")
 }
 
 /// Refuses a frame that the server would refuse: it would close the connection, again and again.

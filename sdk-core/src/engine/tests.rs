@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod aggregating;
 mod connecting;
 mod listening;
 mod properties;
 mod requesting;
 mod script;
+mod server;
+mod windows;
 mod writing;

@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use tidemark_protocol::model::{Document, DocumentPath, Matcher, Target, TargetId};
@@ -51,6 +52,11 @@ pub(crate) type Step = (DocumentChange, bool);
 pub(crate) struct View {
     selector: Selector,
     limit: usize,
+    /// Whether the last of them are shown instead of the first.
+    to_last: bool,
+    /// Whether the first of them are left out: which, is the server's word. It sends those that are not,
+    /// so nothing is left out here; and what only pending writes bring could be before or after them.
+    offset: bool,
     /// Sorted; may exceed the limit until the server has told which to drop.
     all: Arc<Vec<DocumentSnapshot>>,
     /// How many of them have pending writes.
@@ -60,16 +66,19 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn new(target: &Target) -> View {
-        let (selector, limit) = match target {
-            Target::Query(query) => {
-                (Selector::Query(Box::new(Matcher::new(query.clone()))), query.limit)
-            }
-            Target::Documents(paths) => (Selector::Documents(paths.clone()), None),
+        let selector = match target {
+            Target::Query(query) => Selector::Query(Box::new(Matcher::new(query.clone()))),
+            Target::Documents(paths) => Selector::Documents(paths.clone()),
             // No documents come for it, only values.
-            Target::Aggregate(_) => (Selector::Documents(vec![]), None),
+            Target::Aggregate(_) => Selector::Documents(vec![]),
+        };
+        let (limit, to_last, offset) = match target {
+            Target::Query(query) => (query.limit, query.limit_to_last, query.offset > 0),
+            Target::Documents(_) | Target::Aggregate(_) => (None, false, false),
         };
         let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        View { selector, limit, all: Arc::default(), pending: 0, from_cache: true }
+        let all = Arc::default();
+        View { selector, limit, to_last, offset, all, pending: 0, from_cache: true }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -80,13 +89,19 @@ impl View {
     /// and only as long as it matches.
     pub(crate) fn visible(&self, id: TargetId, seen: &Seen) -> Option<Arc<Document>> {
         let document = seen.document.as_ref()?;
-        let candidate = seen.pending || seen.targets.contains(id);
+        let candidate = (seen.pending && !self.offset) || seen.targets.contains(id);
         (candidate && self.selector.matches(document)).then(|| document.clone())
     }
 
-    /// Whether the document is in the result, limit aside.
-    pub(crate) fn selects(&self, document: &Document) -> bool {
-        self.selector.matches(document)
+    /// Whether the document is in the result, limit aside; `known`: the server has it in the result.
+    pub(crate) fn selects(&self, document: &Document, known: bool) -> bool {
+        (known || !self.offset) && self.selector.matches(document)
+    }
+
+    /// Which of all are shown.
+    fn window(&self) -> Range<usize> {
+        let beyond = self.all.len().saturating_sub(self.limit);
+        if self.to_last { beyond..self.all.len() } else { 0..self.all.len() - beyond }
     }
 
     /// The result.
@@ -94,7 +109,7 @@ impl View {
         if self.all.len() <= self.limit {
             self.all.clone()
         } else {
-            Arc::new(self.all[..self.limit].to_vec())
+            Arc::new(self.all[self.window()].to_vec())
         }
     }
 
@@ -102,7 +117,7 @@ impl View {
     pub(crate) fn has_pending(&self) -> bool {
         self.pending > 0
             && (self.all.len() <= self.limit
-                || self.all[..self.limit].iter().any(|row| row.metadata.has_pending_writes))
+                || self.all[self.window()].iter().any(|row| row.metadata.has_pending_writes))
     }
 
     pub(crate) fn set_from_cache(&mut self, from_cache: bool) {
@@ -296,6 +311,10 @@ mod tests {
 
     use super::*;
 
+    fn last(limit: u32) -> Query {
+        ordered(None).with_limit_to_last(limit)
+    }
+
     fn ordered(limit: Option<u32>) -> Query {
         let mut query = Query::collection(&CollectionPath::parse("c").unwrap());
         let field = FieldPath::parse("n").unwrap();
@@ -312,8 +331,7 @@ mod tests {
     }
 
     /// Random sets of edits, small and large: the view is the sorted truth, and its steps lead there.
-    fn check(limit: Option<u32>, seed: u64) {
-        let query = ordered(limit);
+    fn check(query: &Query, seed: u64) {
         let mut view = View::new(&Target::Query(query.clone()));
         let mut truth: BTreeMap<DocumentPath, (Arc<Document>, bool)> = BTreeMap::new();
         let mut copy: Vec<DocumentSnapshot> = Vec::new();
@@ -348,7 +366,11 @@ mod tests {
             }
             let mut sorted: Vec<_> = truth.values().cloned().collect();
             sorted.sort_by(|(a, _), (b, _)| query.compare(a, b));
-            sorted.truncate(limit.map_or(usize::MAX, |limit| limit as usize));
+            let limit = query.limit.map_or(usize::MAX, |limit| limit as usize);
+            if query.limit_to_last {
+                sorted.drain(..sorted.len().saturating_sub(limit));
+            }
+            sorted.truncate(limit);
             let shown: Vec<_> = view
                 .shown()
                 .iter()
@@ -364,7 +386,10 @@ mod tests {
     fn a_view_is_the_sorted_truth_and_its_steps_lead_there() {
         for seed in 0..40 {
             for limit in [None, Some(1), Some(7), Some(60)] {
-                check(limit, seed);
+                check(&ordered(limit), seed);
+            }
+            for limit in [1, 7, 60] {
+                check(&last(limit), seed);
             }
         }
     }

@@ -7,234 +7,40 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tidemark_protocol::model::*;
-use tidemark_protocol::wire::client::{ClientMessage, Commit, Listen};
+use tidemark_protocol::wire::client::ClientMessage;
 use tidemark_protocol::wire::codec::encode_document;
 use tidemark_protocol::wire::server::{
-    Changes, QueryResult, Removal, ServerMessage, SessionLimits, Status, Welcome,
+    AggregateResult, Aggregated, Changes, Removal, ServerMessage, Status,
 };
 
-use super::script::query;
+use super::script::{query, target};
+use super::server::{COUNTER, Chance, Server, computed, result, welcome};
+use crate::aggregate::AggregateSnapshot;
 use crate::cache::MemoryCache;
 use crate::engine::{
     Action, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Ticket,
 };
 use crate::error::Error;
+use crate::queue::SnapshotQueue;
 use crate::snapshot::{ChangeKind, DocumentSnapshot, QuerySnapshot, SnapshotMetadata};
-use crate::subscription::SnapshotQueue;
 
-const COUNTER: &str = "counters/mine";
-
-struct Chance(u64);
-
-impl Chance {
-    /// A number below `bound`.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
+/// Someone who listens to an aggregate.
+struct Counter {
+    aggregate: AggregateQuery,
+    include_metadata: bool,
+    last: Option<AggregateSnapshot>,
 }
 
-type State = BTreeMap<DocumentPath, Document>;
-
-/// What the server does, without its efficiency: it keeps every state that ever was.
-#[derive(Default)]
-struct Server {
-    history: Vec<(Version, State)>,
-    committed: BTreeMap<WriteId, Version>,
-    /// Of the present connection.
-    targets: BTreeMap<TargetId, Target>,
-    sent: VecDeque<ServerMessage>,
-    /// Answers to commits: they come in their order, before or after the changes.
-    answers: VecDeque<ServerMessage>,
-}
-
-fn result(target: &Target, state: &State) -> Vec<Document> {
-    match target {
-        Target::Documents(paths) => {
-            paths.iter().filter_map(|path| state.get(path).cloned()).collect()
+impl Counter {
+    fn read(&mut self, snapshot: AggregateSnapshot) {
+        if let Some(last) = &self.last {
+            assert!(last.version() <= snapshot.version(), "a step back");
+            let same = last.values() == snapshot.values();
+            assert!(!same || self.include_metadata, "what is known is told again");
+            assert!(!same || last.metadata() != snapshot.metadata(), "nothing new is told");
         }
-        Target::Query(query) => {
-            let mut found: Vec<_> =
-                state.values().filter(|document| query.matches(document)).cloned().collect();
-            found.sort_by(|a, b| query.compare(a, b));
-            found.truncate(query.limit.map_or(usize::MAX, |limit| limit as usize));
-            found
-        }
+        self.last = Some(snapshot);
     }
-}
-
-impl Server {
-    fn state(&self) -> (Version, State) {
-        self.history.last().cloned().unwrap_or((Version(1), State::new()))
-    }
-
-    fn group(id: TargetId) -> u32 {
-        id.0 + 100
-    }
-
-    /// The difference of two results, as the frames of a group.
-    fn difference(id: TargetId, before: &[Document], after: &[Document], state: &State) -> Changes {
-        let group = Server::group(id);
-        let mut changes = Changes { group, ..Changes::default() };
-        for document in after.iter().filter(|document| !before.contains(document)) {
-            changes.documents.push(encode_document(document));
-        }
-        for old in before.iter().filter(|old| !after.iter().any(|new| new.path == old.path)) {
-            let deleted = !state.contains_key(&old.path);
-            changes.removals.push(Removal { path: old.path.clone(), deleted });
-        }
-        changes
-    }
-
-    fn send(&mut self, mut changes: Changes, version: Version, partial: bool, chance: &mut Chance) {
-        changes.version = version;
-        // Sometimes in pieces.
-        while changes.documents.len() > 1 && chance.below(3) == 0 {
-            let documents = vec![changes.documents.remove(0)];
-            let piece =
-                Changes { documents, removals: Vec::new(), partial: true, ..changes.clone() };
-            self.sent.push_back(ServerMessage::Changes(piece));
-        }
-        changes.partial = partial;
-        self.sent.push_back(ServerMessage::Changes(changes));
-    }
-
-    fn apply(&mut self, writes: &[Write], chance: &mut Chance) -> Result<Version, ModelError> {
-        let (last, before) = self.state();
-        let version = Version(last.0 + 1);
-        let mut after = before.clone();
-        for write in writes {
-            check_precondition(after.get(&write.path), write)?;
-            match apply_write(after.get(&write.path), write, version)?.document {
-                Some(document) => after.insert(write.path.clone(), document),
-                None => after.remove(&write.path),
-            };
-        }
-        self.history.push((version, after.clone()));
-        let mut hits = Vec::new();
-        for (id, target) in &self.targets {
-            let (old, new) = (result(target, &before), result(target, &after));
-            let changes = Server::difference(*id, &old, &new, &after);
-            if !changes.documents.is_empty() || !changes.removals.is_empty() {
-                hits.push(changes);
-            }
-        }
-        let count = hits.len();
-        for (index, changes) in hits.into_iter().enumerate() {
-            self.send(changes, version, index + 1 < count, chance);
-        }
-        if count == 0 {
-            self.sent.push_back(ServerMessage::Current { version });
-        }
-        Ok(version)
-    }
-
-    fn receive(&mut self, message: ClientMessage, chance: &mut Chance) {
-        match message {
-            ClientMessage::Hello(_) => self.sent.push_back(welcome()),
-            ClientMessage::Listen(listen) => self.attach(&listen, chance),
-            ClientMessage::Unlisten { target } => {
-                self.targets.remove(&target);
-            }
-            ClientMessage::Commit(commit) => self.commit(&commit, chance),
-            ClientMessage::Get { request, paths } => {
-                let (version, state) = self.state();
-                let found = paths.iter().filter_map(|path| state.get(path));
-                let documents = found.map(encode_document).collect();
-                let result = QueryResult { request, version, documents, ..QueryResult::default() };
-                self.sent.push_back(ServerMessage::Result(result));
-            }
-            ClientMessage::Query { request, query } => {
-                let (version, state) = self.state();
-                let found = result(&Target::Query(query), &state);
-                let documents = found.iter().map(encode_document).collect();
-                let result = QueryResult { request, version, documents, ..QueryResult::default() };
-                self.sent.push_back(ServerMessage::Result(result));
-            }
-            ClientMessage::Ping { nonce } => {
-                self.sent
-                    .push_back(ServerMessage::Pong { nonce, server_time: Timestamp::default() });
-            }
-            ClientMessage::Acknowledge { .. } => {}
-        }
-    }
-
-    fn commit(&mut self, commit: &Commit, chance: &mut Chance) {
-        let write_id = commit.write_id;
-        if let Some(version) = self.committed.get(&write_id) {
-            let results = Vec::new();
-            self.answers.push_back(ServerMessage::Committed {
-                write_id,
-                version: *version,
-                results,
-            });
-            return;
-        }
-        let mine = commit.writes.iter().any(|write| write.path.as_str() == COUNTER);
-        let refused = if mine {
-            None
-        } else {
-            [Code::PermissionDenied, Code::Unavailable].get(chance.below(20) as usize).copied()
-        };
-        let refusal = |code| {
-            let status = Status { code, message: "because".to_owned() };
-            ServerMessage::Rejected { write_id, status }
-        };
-        if let Some(code) = refused {
-            return self.answers.push_back(refusal(code));
-        }
-        match self.apply(&commit.writes, chance) {
-            Ok(version) => {
-                self.committed.insert(write_id, version);
-                let results = vec![WriteResult::default(); commit.writes.len()];
-                let answer = ServerMessage::Committed { write_id, version, results };
-                self.answers.push_back(answer);
-            }
-            Err(error) => self.answers.push_back(refusal(error.code)),
-        }
-    }
-
-    fn attach(&mut self, listen: &Listen, chance: &mut Chance) {
-        let id = listen.target_id;
-        let (version, state) = self.state();
-        self.targets.insert(id, listen.target.clone());
-        let group = Server::group(id);
-        self.sent.push_back(ServerMessage::Listening { target: id, group, version });
-        let forgotten = chance.below(5) == 0;
-        let before = match listen.resume {
-            Some(token) if !forgotten => {
-                let then = self.history.iter().rev().find(|(at, _)| *at <= token.version);
-                then.map(|(_, state)| result(&listen.target, state)).unwrap_or_default()
-            }
-            Some(_) => {
-                self.sent
-                    .push_back(ServerMessage::Reset { target: id, reason: "forgotten".to_owned() });
-                Vec::new()
-            }
-            None => Vec::new(),
-        };
-        let changes = Server::difference(id, &before, &result(&listen.target, &state), &state);
-        self.send(changes, version, true, chance);
-        self.sent.push_back(ServerMessage::Current { version });
-    }
-}
-
-fn welcome() -> ServerMessage {
-    ServerMessage::Welcome(Welcome {
-        protocol_version: 1,
-        server_time: Timestamp::default(),
-        session: String::new(),
-        incarnation: Incarnation(1),
-        limits: SessionLimits { frame_bytes: 1 << 20, targets: 100, commits_in_flight: 3 },
-        heartbeat: Duration::from_secs(15),
-    })
 }
 
 /// Someone who listens, reads when he likes, and keeps a copy by changes alone.
@@ -301,6 +107,7 @@ struct World {
     server: Server,
     to_server: VecDeque<ClientMessage>,
     readers: BTreeMap<ListenerId, Reader>,
+    counters: BTreeMap<ListenerId, Counter>,
     last_id: u64,
     open_writes: BTreeSet<Ticket>,
     open_requests: BTreeSet<Ticket>,
@@ -324,6 +131,7 @@ impl World {
             server: Server::default(),
             to_server: VecDeque::new(),
             readers: BTreeMap::new(),
+            counters: BTreeMap::new(),
             last_id: 0,
             open_writes: BTreeSet::new(),
             open_requests: BTreeSet::new(),
@@ -348,6 +156,11 @@ impl World {
                 Action::Snapshot { listener, snapshot } => {
                     if let Some(reader) = self.readers.get(&listener) {
                         reader.queue.push(snapshot);
+                    }
+                }
+                Action::Aggregated { listener, snapshot } => {
+                    if let Some(counter) = self.counters.get_mut(&listener) {
+                        counter.read(snapshot);
                     }
                 }
                 Action::ListenerFailed { error, .. } => panic!("a listener failed: {error}"),
@@ -411,16 +224,29 @@ impl World {
 
     fn listen(&mut self) {
         let listener = ListenerId(self.id());
-        let target = match self.chance.below(6) {
+        let target = match self.chance.below(15) {
             0 => Target::Documents(vec![self.path()]),
             1 => Target::Documents(vec![DocumentPath::parse(COUNTER).unwrap()]),
-            2 => Target::Query(query(&["rooms", "order=n", "limit=3"])),
-            3 => Target::Query(query(&["rooms", "min=8", "order=n"])),
-            4 => Target::Query(query(&["rooms", "order=n"])),
-            _ => Target::Query(query(&["rooms"])),
+            2 => target(&["rooms", "order=n", "limit=3"]),
+            3 => target(&["rooms", "min=8", "order=n"]),
+            4 => target(&["rooms", "order=n"]),
+            5 => target(&["rooms", "order=n", "last=3"]),
+            6 => target(&["rooms", "order=n:desc", "offset=2", "limit=3"]),
+            7 => target(&["rooms", "order=n", "offset=1", "last=4"]),
+            8 => target(&["rooms", "group", "any=3,5,7"]),
+            9 => target(&["rooms", "group", "order=n", "limit=4", "select=other"]),
+            10 => target(&["rooms", "order=n", "select=n"]),
+            11..=12 => target(&["rooms", "min=8", "count", "sum=n"]),
+            13 => target(&["rooms", "group", "order=n", "limit=4", "sum=n"]),
+            _ => target(&["rooms"]),
         };
         let queue = Arc::new(SnapshotQueue::default());
         let include_metadata = self.chance.below(3) == 0;
+        if let Target::Aggregate(aggregate) = &target {
+            let counter = Counter { aggregate: aggregate.clone(), include_metadata, last: None };
+            self.counters.insert(listener, counter);
+            return self.handle(Event::Listen { listener, target, include_metadata });
+        }
         let copy = Vec::new();
         let reader = Reader { target: target.clone(), include_metadata, queue, copy, last: None };
         self.readers.insert(listener, reader);
@@ -428,6 +254,11 @@ impl World {
     }
 
     fn unlisten(&mut self) {
+        if self.chance.below(4) == 0
+            && let Some((listener, _)) = self.counters.pop_last()
+        {
+            return self.handle(Event::Unlisten { listener });
+        }
         let nth = self.chance.below(self.readers.len().max(1) as u64) as usize;
         if let Some(listener) = self.readers.keys().nth(nth).copied() {
             self.readers.remove(&listener);
@@ -438,9 +269,19 @@ impl World {
     fn ask(&mut self) {
         let ticket = Ticket(self.id());
         self.open_requests.insert(ticket);
-        let request = match self.chance.below(2) {
-            0 => Request::Get { paths: vec![self.path()], overlay: self.chance.below(2) == 0 },
-            _ => Request::Query { query: query(&["rooms", "order=n", "limit=4"]) },
+        let clauses: &[&str] = match self.chance.below(6) {
+            0 => &["rooms", "order=n", "limit=4"],
+            1 => &["rooms", "order=n", "offset=2", "last=4"],
+            2 => &["rooms", "order=n", "select=other"],
+            _ => &["rooms", "min=8", "count", "sum=n"],
+        };
+        let request = match target(clauses) {
+            Target::Query(_) if self.chance.below(2) == 0 => {
+                Request::Get { paths: vec![self.path()], overlay: self.chance.below(2) == 0 }
+            }
+            Target::Query(query) => Request::Query { query, explain: false },
+            Target::Aggregate(aggregate) => Request::Aggregate { aggregate, explain: false },
+            Target::Documents(_) => unreachable!(),
         };
         self.handle(Event::Request { ticket, request, timeout: Duration::from_secs(60) });
     }
@@ -530,6 +371,14 @@ impl World {
         let count =
             state.get(&DocumentPath::parse(COUNTER).unwrap()).map(|counter| &counter.fields["n"]);
         assert_eq!(count.cloned().unwrap_or(Value::Integer(0)), Value::Integer(self.increments));
+        for counter in self.counters.values() {
+            let last = counter.last.as_ref().unwrap();
+            let values = last.values().iter().map(|(_, value)| value.clone());
+            assert_eq!(values.collect::<Vec<_>>(), computed(&counter.aggregate, &state));
+            if counter.include_metadata {
+                assert_eq!(last.metadata(), SnapshotMetadata::default());
+            }
+        }
         for reader in self.readers.values_mut() {
             reader.read();
             let seen: Vec<_> = reader.copy.iter().map(|row| row.document().unwrap()).collect();
@@ -603,6 +452,7 @@ impl World {
                 Action::Send(_)
                 | Action::Disconnect
                 | Action::State(_)
+                | Action::Aggregated { .. }
                 | Action::ListenerFailed { .. }
                 | Action::WriteDone { .. }
                 | Action::RequestDone { .. }
@@ -629,6 +479,10 @@ impl World {
             }
             4 => {
                 let listener = ListenerId(ticket.0);
+                if self.chance.below(4) == 0 {
+                    let target = target(&["rooms", "count"]);
+                    return Event::Listen { listener, target, include_metadata: false };
+                }
                 let target = Target::Query(query(&["rooms", "order=n", "limit=3"]));
                 let (queue, copy, include_metadata) = (Arc::default(), Vec::new(), true);
                 let reader =
@@ -656,7 +510,18 @@ impl World {
         let write_id = WriteId(self.chance.below(20));
         let code = Code::ALL[self.chance.below(16) as usize];
         let status = Status { code, message: String::new() };
-        match self.chance.below(14) {
+        match self.chance.below(16) {
+            14 => {
+                let values = vec![Value::Integer(i64::from(small)); self.chance.below(3) as usize];
+                let partial = self.chance.below(2) == 0;
+                let group = small % 3;
+                ServerMessage::Aggregated(Aggregated { group, version, values, partial })
+            }
+            15 => {
+                let (request, values, explanation) = (small, Vec::new(), None);
+                let result = AggregateResult { request, version, values, explanation };
+                ServerMessage::AggregateResult(result)
+            }
             0..=2 => welcome(),
             3 | 4 => ServerMessage::Listening { target, group: small % 3, version },
             5 => ServerMessage::Reset { target, reason: String::new() },

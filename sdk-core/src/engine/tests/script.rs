@@ -5,15 +5,18 @@
 //! ```text
 //! tick SECONDS | connected | lost TEXT | undecodable | online [window=N] [incarnation=N]
 //! welcome [window=N] [incarnation=N] [version=N] | go-away CODE [SECONDS] | pong | error CODE
-//! listen NAME PATH [meta] [limit=N] [order=FIELD] [min=N] | unlisten NAME
+//! listen NAME QUERY [meta] | listen NAME DOC [meta] | unlisten NAME
 //! set DOC [server] | add PATH FIELD N | update DOC | delete PATH | batch DOC DOC… | transaction DOC read=PATH@V
 //! listening TARGET GROUP @V | reset TARGET | changes GROUP @V DOC… -PATH… ~PATH… [partial] | current @V
 //! target-error TARGET CODE | committed ID @V | rejected ID CODE
-//! get PATH… | transaction-get PATH | query PATH | result REQUEST @V DOC… [more] | request-error REQUEST CODE
+//! get PATH… | transaction-get PATH | query QUERY [explain] | result REQUEST @V DOC… [more] [explained]
+//! aggregated GROUP @V VALUE… [partial] | computed REQUEST @V VALUE… [explained] | request-error REQUEST CODE
 //! wait | network on | network off | close
 //! ```
 //!
-//! In `changes`, `-PATH` is a deletion and `~PATH` a document that left the target.
+//! A QUERY is `COLLECTION [group] [limit=N] [last=N] [offset=N] [order=FIELD[:desc]] [min=N] [any=N,N…]
+//! [select=FIELD,…] [near]`; `min` and `any` are about the field `n`. With `count` or `sum=FIELD` it is an
+//! aggregate. In `changes`, `-PATH` is a deletion and `~PATH` a document that left the target.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,7 +26,8 @@ use tidemark_protocol::model::*;
 use tidemark_protocol::wire::client::ClientMessage;
 use tidemark_protocol::wire::codec::encode_document;
 use tidemark_protocol::wire::server::{
-    Changes, QueryResult, Removal, ServerMessage, SessionLimits, Status, Welcome,
+    AggregateResult, Aggregated, Changes, Explanation, QueryResult, Removal, ServerMessage,
+    SessionLimits, Status, Welcome,
 };
 
 use crate::cache::MemoryCache;
@@ -157,14 +161,21 @@ impl Bench {
         self.listeners.insert(words[1].to_owned(), listener);
         let target = match DocumentPath::parse(words[2]) {
             Ok(path) => Target::Documents(vec![path]),
-            Err(_) => Target::Query(query(&words[2..])),
+            Err(_) => target(&words[2..]),
         };
         Event::Listen { listener, target, include_metadata: words.contains(&"meta") }
     }
 
     fn request(&mut self, words: &[&str]) -> Event {
         let request = match words[0] {
-            "query" => Request::Query { query: query(&words[1..]) },
+            "query" => {
+                let explain = words.contains(&"explain");
+                match target(&words[1..]) {
+                    Target::Query(query) => Request::Query { query, explain },
+                    Target::Aggregate(aggregate) => Request::Aggregate { aggregate, explain },
+                    Target::Documents(_) => unreachable!(),
+                }
+            }
             kind => Request::Get {
                 paths: words[1..].iter().map(|word| path(word)).collect(),
                 overlay: kind == "get",
@@ -261,8 +272,21 @@ impl Bench {
                     documents,
                     missing: Vec::new(),
                     more: words.contains(&"more"),
+                    explanation: explanation(words),
                 })
             }
+            "aggregated" => ServerMessage::Aggregated(Aggregated {
+                group: number(1),
+                version: version(words[2]),
+                values: values(&words[3..]),
+                partial: words.contains(&"partial"),
+            }),
+            "computed" => ServerMessage::AggregateResult(AggregateResult {
+                request: number(1),
+                version: version(words[2]),
+                values: values(&words[3..]),
+                explanation: explanation(words),
+            }),
             "request-error" => {
                 ServerMessage::RequestError { request: number(1), status: status(words[2]) }
             }
@@ -296,9 +320,23 @@ impl Bench {
             Action::WriteDone { ticket, outcome: Err(error) } => {
                 writeln!(out, "write {} failed: {error}", ticket.0)
             }
+            Action::Aggregated { listener, snapshot } => {
+                let values = snapshot.values().iter();
+                let values: Vec<String> =
+                    values.map(|(name, value)| format!("{name}={}", plain(value))).collect();
+                let cache = if snapshot.metadata().from_cache { " cache" } else { "" };
+                let version = snapshot.version();
+                writeln!(out, "{} @{version} {}{cache}", name(listener), values.join(" "))
+            }
             Action::RequestDone { ticket, outcome: Ok(answer) } => {
-                let documents: Vec<String> = answer.documents.iter().map(row).collect();
-                writeln!(out, "request {} @{} [{}]", ticket.0, answer.version, documents.join(" "))
+                let documents = answer.documents.iter().map(row);
+                let shown: Vec<String> = documents.chain(answer.values.iter().map(plain)).collect();
+                let explained =
+                    answer.explanation.as_ref().map_or_else(String::new, |explanation| {
+                        format!(" explained: {}", explanation.steps.join(", "))
+                    });
+                let (version, shown) = (answer.version, shown.join(" "));
+                writeln!(out, "request {} @{version} [{shown}]{explained}", ticket.0)
             }
             Action::RequestDone { ticket, outcome: Err(error) } => {
                 writeln!(out, "request {} failed: {error}", ticket.0)
@@ -315,7 +353,7 @@ fn changes(group: u32, words: &[&str]) -> Changes {
     for word in &words[1..] {
         match (word.chars().next(), *word) {
             (_, "partial") => changes.partial = true,
-            (_, "more") => {}
+            (_, "more" | "explained") => {}
             (Some('-'), _) => {
                 changes.removals.push(Removal { path: path(&word[1..]), deleted: true });
             }
@@ -373,12 +411,42 @@ fn code(name: &str) -> Code {
 }
 
 pub(super) fn query(words: &[&str]) -> Query {
-    let mut query = Query::collection(&CollectionPath::parse(words[0]).unwrap());
+    let mut query = match words.contains(&"group") {
+        true => Query::group(words[0]),
+        false => Query::collection(&CollectionPath::parse(words[0]).unwrap()),
+    };
     query.limit = option(words, "limit");
+    query.offset = option(words, "offset").unwrap_or_default();
+    if let Some(limit) = option(words, "last") {
+        query = query.with_limit_to_last(limit);
+    }
     let field = |name: &str| FieldPath::parse(name).unwrap();
-    if let Some(name) = words.iter().find_map(|word| word.strip_prefix("order=")) {
-        let direction = Direction::Ascending;
-        query.order_by = vec![Order { field: field(name), direction }];
+    let text = |name: &str| words.iter().find_map(|word| word.strip_prefix(name));
+    if let Some(name) = text("order=") {
+        query = match name.strip_suffix(":desc") {
+            Some(name) => query.with_order(field(name), Direction::Descending),
+            None => query.with_order(field(name), Direction::Ascending),
+        };
+    }
+    if let Some(numbers) = text("any=") {
+        let equal = |text: &str| {
+            let (field, operator, value) = (field("n"), Operator::Equal, value(text));
+            Filter::Field(FieldFilter { field, operator, value })
+        };
+        query = query.and(Filter::Or(numbers.split(',').map(equal).collect()));
+    }
+    if let Some(fields) = text("select=") {
+        query.projection = Some(fields.split(',').map(field).collect());
+    }
+    if words.contains(&"near") {
+        query.nearest = Some(Nearest {
+            field: field("v"),
+            vector: vec![1.0],
+            measure: DistanceMeasure::Euclidean,
+            limit: 3,
+            threshold: None,
+            distance_field: None,
+        });
     }
     if let Some(min) = option(words, "min") {
         query.filter = Some(Filter::Field(FieldFilter {
@@ -390,12 +458,41 @@ pub(super) fn query(words: &[&str]) -> Query {
     query
 }
 
+/// A query, or an aggregate of it.
+pub(super) fn target(words: &[&str]) -> Target {
+    let query = query(words);
+    let aggregation = |word: &&str| {
+        let kind = match word.strip_prefix("sum=") {
+            Some(field) => AggregationKind::Sum(FieldPath::parse(field).unwrap()),
+            None if *word == "count" => AggregationKind::Count { up_to: None },
+            None => return None,
+        };
+        Some(Aggregation { alias: word.split('=').next().unwrap().to_owned(), kind })
+    };
+    let aggregations: Vec<Aggregation> = words.iter().filter_map(aggregation).collect();
+    match aggregations.is_empty() {
+        true => Target::Query(query),
+        false => Target::Aggregate(AggregateQuery { query, aggregations }),
+    }
+}
+
+fn values(words: &[&str]) -> Vec<Value> {
+    let words = words.iter().filter(|word| !matches!(**word, "partial" | "explained"));
+    words.map(|word| value(word)).collect()
+}
+
+fn explanation(words: &[&str]) -> Option<Explanation> {
+    let steps = vec!["scan".to_owned()];
+    words.contains(&"explained").then(|| Explanation { steps, ..Explanation::default() })
+}
+
 fn sent(message: &ClientMessage) -> String {
     match message {
         ClientMessage::Hello(hello) => format!("hello acknowledged={}", hello.acknowledged_through),
         ClientMessage::Listen(listen) => {
             let what = match &listen.target {
-                Target::Query(query) => query.collection_path().as_str().to_owned(),
+                Target::Query(query) => stated(query),
+                Target::Aggregate(aggregate) => stated_aggregate(aggregate),
                 Target::Documents(paths) => paths[0].as_str().to_owned(),
             };
             let resume = listen.resume.map_or_else(String::new, |token| {
@@ -414,12 +511,38 @@ fn sent(message: &ClientMessage) -> String {
             let paths: Vec<&str> = paths.iter().map(DocumentPath::as_str).collect();
             format!("get {request} {}", paths.join(" "))
         }
-        ClientMessage::Query { request, query } => {
-            format!("query {request} {}", query.collection_path().as_str())
+        ClientMessage::Query { request, query, explain } => {
+            format!("query {request} {}{}", stated(query), if *explain { " explain" } else { "" })
+        }
+        ClientMessage::Aggregate { request, aggregate, explain } => {
+            let explain = if *explain { " explain" } else { "" };
+            format!("aggregate {request} {}{explain}", stated_aggregate(aggregate))
         }
         ClientMessage::Ping { nonce } => format!("ping {nonce}"),
         ClientMessage::Acknowledge { through } => format!("acknowledge {through}"),
     }
+}
+
+/// What the server is asked to do beyond sorting and filtering.
+fn stated(query: &Query) -> String {
+    let mut text = match query.all_descendants {
+        true => format!("group {}", query.collection_id),
+        false => query.collection_path().as_str().to_owned(),
+    };
+    if let Some(fields) = &query.projection {
+        let fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
+        write!(text, " select={}", fields.join(",")).unwrap();
+    }
+    if query.nearest.is_some() {
+        text.push_str(" near");
+    }
+    text
+}
+
+fn stated_aggregate(aggregate: &AggregateQuery) -> String {
+    let names: Vec<&str> =
+        aggregate.aggregations.iter().map(|aggregation| aggregation.alias.as_str()).collect();
+    format!("{} of {}", names.join(" "), stated(&aggregate.query))
 }
 
 /// `[rooms/a:n=1*]`, where the star is a pending write.
@@ -428,12 +551,7 @@ pub(super) fn row(document: &DocumentSnapshot) -> String {
     match document.fields() {
         None => text.push_str("(missing)"),
         Some(fields) => {
-            let field = |(name, value): (&String, &Value)| match value {
-                Value::Integer(number) => format!("{name}={number}"),
-                Value::String(text) => format!("{name}={text}"),
-                Value::Timestamp(time) => format!("{name}=T{}", time.as_micros()),
-                other => format!("{name}={other:?}"),
-            };
+            let field = |(name, value): (&String, &Value)| format!("{name}={}", plain(value));
             let fields: Vec<String> = fields.iter().map(field).collect();
             if !fields.is_empty() {
                 write!(text, ":{}", fields.join(",")).unwrap();
@@ -444,6 +562,15 @@ pub(super) fn row(document: &DocumentSnapshot) -> String {
         text.push('*');
     }
     text
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Integer(number) => number.to_string(),
+        Value::String(text) => text.clone(),
+        Value::Timestamp(time) => format!("T{}", time.as_micros()),
+        other => format!("{other:?}"),
+    }
 }
 
 fn shown(snapshot: &QuerySnapshot) -> String {
