@@ -5,6 +5,7 @@ pub(crate) mod accept;
 mod error;
 mod health;
 mod index;
+mod indexes;
 pub(crate) mod link;
 mod metrics;
 mod sync;
@@ -23,6 +24,7 @@ pub(crate) fn router(host: Arc<Host>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::page))
         .route("/v1/sync", any(sync::upgrade))
+        .merge(indexes::routes())
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::wrong_method)
         .with_state(host)

@@ -118,7 +118,8 @@ enum Step {
     Create(IndexDefinition),
     /// The index at this place in the list, counted round.
     Drop(usize),
-    Exempt(&'static str, Option<FieldPath>, bool),
+    /// One after the other, without waiting for what the former began.
+    Exempt(&'static str, Vec<(Option<FieldPath>, bool)>),
     Settle,
     /// Only of durable stores.
     Restart,
@@ -248,8 +249,11 @@ fn random_steps(seed: u64, count: usize, restarts: bool) -> Vec<Step> {
         0..10 if changes_indexes => Step::Create(random_definition(rng)),
         10..16 if changes_indexes => Step::Drop(rng.random_range(0..10)),
         16..30 if changes_indexes => {
-            let prefix = rng.random_bool(0.7).then(|| field(any(rng, &FIELDS)));
-            Step::Exempt(any(rng, &COLLECTION_IDS), prefix, rng.random_bool(0.6))
+            let changes = (0..rng.random_range(1..4)).map(|_| {
+                let prefix = rng.random_bool(0.7).then(|| field(any(rng, &FIELDS[..5])));
+                (prefix, rng.random_bool(0.5))
+            });
+            Step::Exempt(any(rng, &COLLECTION_IDS[..2]), changes.collect())
         }
         30..35 if changes_indexes => Step::Settle,
         35..41 if restarts => Step::Restart,
@@ -293,8 +297,10 @@ async fn run(steps: &[Step], durable: bool) -> Result<u64, String> {
                     world.database.drop_index(index.id).await.unwrap();
                 }
             }
-            Step::Exempt(collection_id, prefix, exempt) => {
-                world.database.exempt(collection_id, prefix.clone(), *exempt).await.unwrap();
+            Step::Exempt(collection_id, changes) => {
+                for (prefix, exempt) in changes {
+                    world.database.exempt(collection_id, prefix.clone(), *exempt).await.unwrap();
+                }
             }
             Step::Settle => {
                 world.check_settled().await.map_err(|error| format!("step {at}: {error}"))?;

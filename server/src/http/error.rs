@@ -21,6 +21,15 @@ impl HttpError {
             StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         HttpError { http, code, message: message.into() }
     }
+
+    /// An error for which HTTP has a status of its own.
+    pub(super) fn with_status(
+        http: StatusCode,
+        code: Code,
+        message: impl Into<String>,
+    ) -> HttpError {
+        HttpError { http, code, message: message.into() }
+    }
 }
 
 impl IntoResponse for HttpError {

@@ -17,6 +17,8 @@ pub(super) async fn page(State(host): State<Arc<Host>>) -> Html<String> {
          <p>A realtime document server, serving the project <code>{project}</code>.\n\
          <ul>\n\
          <li><code>/v1/sync</code>: the sync protocol (WebSocket, subprotocol <code>tidemark.v1</code>)\n\
+         <li><code>/v1/projects/{project}/databases/(default)/indexes</code>: declared indexes; \
+         <code>…/exemptions</code> beside it\n\
          <li><a href=\"/healthz\">/healthz</a>: the process answers\n\
          <li><a href=\"/readyz\">/readyz</a>: it takes connections\n\
          <li><a href=\"/metrics\">/metrics</a>: counters for Prometheus\n\
