@@ -249,11 +249,12 @@ fn random_steps(seed: u64, count: usize, restarts: bool) -> Vec<Step> {
         0..10 if changes_indexes => Step::Create(random_definition(rng)),
         10..16 if changes_indexes => Step::Drop(rng.random_range(0..10)),
         16..30 if changes_indexes => {
-            let changes = (0..rng.random_range(1..4)).map(|_| {
+            let change = |rng: &mut StdRng| {
                 let prefix = rng.random_bool(0.7).then(|| field(any(rng, &FIELDS[..5])));
                 (prefix, rng.random_bool(0.5))
-            });
-            Step::Exempt(any(rng, &COLLECTION_IDS[..2]), changes.collect())
+            };
+            let changes = (0..rng.random_range(1..4)).map(|_| change(rng)).collect();
+            Step::Exempt(any(rng, &COLLECTION_IDS[..2]), changes)
         }
         30..35 if changes_indexes => Step::Settle,
         35..41 if restarts => Step::Restart,
