@@ -2,11 +2,9 @@
 //! Documents can be added and removed in any order: sums are exact inside and rounded once.
 
 use super::document::Document;
-use super::error::ModelError;
 use super::exact_sum::ExactSum;
 use super::field_path::FieldPath;
-use super::limits;
-use super::query::Query;
+use super::query::{Order, Query};
 use super::value::Value;
 
 /// Values computed over the documents of a query.
@@ -42,25 +40,33 @@ pub enum AggregationKind {
 }
 
 impl AggregateQuery {
-    /// Checks the query and the aggregations.
-    pub fn validate(&self) -> Result<(), ModelError> {
-        self.query.validate()?;
-        let count = self.aggregations.len();
-        if count == 0 || count > limits::AGGREGATIONS {
-            return Err(ModelError::invalid(format!(
-                "the query has {count} aggregations; it must have 1 to {}",
-                limits::AGGREGATIONS
-            )));
+    /// The query whose documents are aggregated: only those that have every aggregated field, in the
+    /// order of these fields after its own. (Firestore orders by them, which matters with a limit.)
+    pub fn matched(&self) -> Query {
+        let mut fields: Vec<&FieldPath> =
+            self.aggregations.iter().filter_map(|aggregation| aggregation.kind.field()).collect();
+        if fields.is_empty() {
+            return self.query.clone();
         }
-        for (at, aggregation) in self.aggregations.iter().enumerate() {
-            if self.aggregations[..at].iter().any(|earlier| earlier.alias == aggregation.alias) {
-                return Err(ModelError::invalid(format!(
-                    "two aggregations are called `{}`",
-                    aggregation.alias
-                )));
+        fields.sort();
+        let mut order = self.query.full_order();
+        let name = order.pop().expect("every order ends with the name");
+        for field in fields {
+            if !order.iter().any(|clause| clause.field == *field) {
+                order.push(Order { field: field.clone(), direction: name.direction });
             }
         }
-        Ok(())
+        Query { order_by: order, ..self.query.clone() }
+    }
+}
+
+impl AggregationKind {
+    /// The field that is aggregated.
+    pub fn field(&self) -> Option<&FieldPath> {
+        match self {
+            AggregationKind::Count { .. } => None,
+            AggregationKind::Sum(field) | AggregationKind::Average(field) => Some(field),
+        }
     }
 }
 

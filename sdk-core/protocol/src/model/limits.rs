@@ -34,6 +34,8 @@ pub const INDEX_ENTRIES: usize = 40_000;
 pub const INDEXED_BYTES: usize = 1_500;
 /// Disjunctions of a query, once it is written as an `or` of `and`s.
 pub const DISJUNCTIONS: usize = 30;
+/// Different fields of a query's inequalities.
+pub const INEQUALITY_FIELDS: usize = 10;
 /// Values of a `not-in`.
 pub const NOT_IN_VALUES: usize = 10;
 /// Aggregations of one query.

@@ -166,26 +166,21 @@ fn satisfies(document: &Document, filter: &FieldFilter) -> bool {
     match operator {
         Operator::Equal => equals(operand),
         Operator::NotEqual => !matches!(value, Value::Null) && !equals(operand),
-        Operator::In => elements(operand).iter().any(equals),
+        Operator::In => !value.equals_none() && elements(operand).iter().any(equals),
         Operator::NotIn => {
-            !matches!(value, Value::Null)
-                && !elements(operand).iter().any(|it| matches!(it, Value::Null) || equals(it))
+            let excludes = |it: &Value| matches!(it, Value::Null) || (!it.is_nan() && equals(it));
+            !matches!(value, Value::Null) && !elements(operand).iter().any(excludes)
         }
-        Operator::ArrayContains => {
-            elements(value).iter().any(|element| element.compare(operand).is_eq())
-        }
-        Operator::ArrayContainsAny => elements(value)
-            .iter()
-            .any(|element| elements(operand).iter().any(|it| element.compare(it).is_eq())),
+        Operator::ArrayContains => contains(value, operand),
+        Operator::ArrayContainsAny => elements(operand).iter().any(|it| contains(value, it)),
         Operator::LessThan
         | Operator::LessThanOrEqual
         | Operator::GreaterThan
         | Operator::GreaterThanOrEqual => {
             // NaN and null are equal to themselves and neither below nor above anything.
-            let is_unordered = |value: &Value| value.is_nan() || matches!(value, Value::Null);
             value.type_order() == operand.type_order()
-                && !is_unordered(value)
-                && !is_unordered(operand)
+                && !value.equals_none()
+                && !operand.equals_none()
                 && is_beyond(operator, value.compare(operand))
         }
     }
@@ -207,6 +202,10 @@ fn name_satisfies(document: &Document, operator: Operator, operand: &Value) -> b
         | Operator::GreaterThan
         | Operator::GreaterThanOrEqual => is_beyond(operator, ordering(operand)),
     }
+}
+
+fn contains(array: &Value, operand: &Value) -> bool {
+    !operand.equals_none() && elements(array).iter().any(|element| element.compare(operand).is_eq())
 }
 
 /// The elements of an array; any other value has none.

@@ -1,8 +1,10 @@
 //! The data model: pure types and rules, shared by client and server.
 
 mod aggregate;
+mod disjunctions;
 mod document;
 mod error;
+mod evaluate;
 mod exact_sum;
 mod field_path;
 mod ids;
@@ -18,11 +20,13 @@ mod path;
 mod query;
 mod size;
 mod timestamp;
+mod validation;
 mod value;
 
 pub use aggregate::{AggregateQuery, AggregateState, Aggregation, AggregationKind};
 pub use document::{Document, Fields};
 pub use error::{Code, ModelError};
+pub use evaluate::{aggregate, evaluate};
 pub use field_path::FieldPath;
 pub use ids::{ClientId, Incarnation, ResumeToken, TargetId, Version, WriteId};
 pub use index::{IndexDefinition, IndexField, IndexMode, IndexScope};

@@ -156,6 +156,30 @@ impl Direction {
     }
 }
 
+impl FieldFilter {
+    /// Whether it is an inequality, which orders the result by its field. One that never holds, as
+    /// nothing is below or above null and NaN, is none.
+    pub fn orders(&self) -> bool {
+        self.operator.is_inequality() && !self.never_holds()
+    }
+
+    /// Whether its operand is one that it holds for no value of.
+    pub(super) fn never_holds(&self) -> bool {
+        match self.operator {
+            Operator::LessThan
+            | Operator::LessThanOrEqual
+            | Operator::GreaterThan
+            | Operator::GreaterThanOrEqual
+            | Operator::ArrayContains => self.value.equals_none(),
+            Operator::Equal
+            | Operator::NotEqual
+            | Operator::In
+            | Operator::NotIn
+            | Operator::ArrayContainsAny => false,
+        }
+    }
+}
+
 impl Filter {
     /// The conditions on fields within, in order.
     pub fn field_filters(&self) -> Vec<&FieldFilter> {
@@ -262,7 +286,7 @@ impl Query {
         self.checked_collection().expect("the query has been validated")
     }
 
-    fn checked_collection(&self) -> Result<CollectionPath, ModelError> {
+    pub(super) fn checked_collection(&self) -> Result<CollectionPath, ModelError> {
         match &self.parent {
             Some(parent) => parent.collection(&self.collection_id),
             None => {
@@ -275,51 +299,6 @@ impl Query {
     /// The conditions on fields, in order, whether all of them must hold or not.
     pub fn field_filters(&self) -> impl Iterator<Item = &FieldFilter> {
         self.filter.iter().flat_map(Filter::field_filters)
-    }
-
-    /// Checks the query by Firestore's rules; every clause, the limits, cursors' arity and types.
-    pub fn validate(&self) -> Result<(), ModelError> {
-        if self.all_descendants {
-            validate_id(&self.collection_id)?;
-        } else {
-            self.checked_collection()?;
-        }
-        if let Some(filter) = &self.filter {
-            validate_filter(filter, limits::FILTER_DEPTH)?;
-        }
-        check_count("filters", self.field_filters().count())?;
-        check_count("orders", self.order_by.len())?;
-        let mut of_name = self.field_filters().filter(|filter| filter.field.is_document_id());
-        of_name.try_for_each(|filter| validate_name_operand(&filter.value))?;
-        for (index, order) in self.order_by.iter().enumerate() {
-            if self.order_by[..index].iter().any(|earlier| earlier.field == order.field) {
-                return Err(ModelError::invalid(format!(
-                    "the query orders by {} twice",
-                    order.field
-                )));
-            }
-        }
-        if self.limit == Some(0) {
-            return Err(ModelError::invalid("the limit of a query must be at least 1"));
-        }
-        if self.limit_to_last && self.limit.is_none() {
-            return Err(ModelError::invalid("the last documents are asked for without a limit"));
-        }
-        if self.limit_to_last && self.order_by.is_empty() {
-            return Err(ModelError::invalid(
-                "the last documents are asked for without an order; order by a field",
-            ));
-        }
-        if let Some(nearest) = &self.nearest {
-            nearest.validate()?;
-        }
-        let order = self.full_order();
-        if order.iter().rev().skip(1).any(|order| order.field.is_document_id()) {
-            return Err(ModelError::invalid(
-                "nothing can be ordered after `__name__`, neither by an order nor by an inequality",
-            ));
-        }
-        self.start.iter().chain(&self.end).try_for_each(|cursor| validate_cursor(cursor, &order))
     }
 
     /// The same documents from the other end: the order turned around, the cursors exchanged. Takes
@@ -344,7 +323,7 @@ impl Query {
         let direction = order.last().map_or(Direction::Ascending, |last| last.direction);
         let mut implied: Vec<&FieldPath> = self
             .field_filters()
-            .filter(|filter| filter.operator.is_inequality() && !filter.field.is_document_id())
+            .filter(|filter| filter.orders() && !filter.field.is_document_id())
             .map(|filter| &filter.field)
             .collect();
         implied.sort();
@@ -385,50 +364,5 @@ impl Target {
                 Ok(())
             }
         }
-    }
-}
-
-fn check_count(what: &str, count: usize) -> Result<(), ModelError> {
-    if count > limits::QUERY_COMPONENTS {
-        return Err(ModelError::invalid(format!(
-            "the query has {count} {what}; the limit is {}",
-            limits::QUERY_COMPONENTS
-        )));
-    }
-    Ok(())
-}
-
-fn validate_filter(filter: &Filter, depth: usize) -> Result<(), ModelError> {
-    match filter {
-        Filter::Field(_) => Ok(()),
-        Filter::And(_) | Filter::Or(_) if depth == 0 => Err(ModelError::invalid(format!(
-            "filters are nested more than {} deep, which is the limit",
-            limits::FILTER_DEPTH
-        ))),
-        Filter::And(filters) | Filter::Or(filters) => {
-            filters.iter().try_for_each(|filter| validate_filter(filter, depth - 1))
-        }
-    }
-}
-
-fn validate_cursor(cursor: &Cursor, order: &[Order]) -> Result<(), ModelError> {
-    if cursor.values.len() > order.len() {
-        return Err(ModelError::invalid(format!(
-            "a cursor has {} values, but the query has {} orders",
-            cursor.values.len(),
-            order.len()
-        )));
-    }
-    order
-        .iter()
-        .zip(&cursor.values)
-        .filter(|(order, _)| order.field.is_document_id())
-        .try_for_each(|(_, value)| validate_name_operand(value))
-}
-
-fn validate_name_operand(value: &Value) -> Result<(), ModelError> {
-    match value {
-        Value::Reference(_) => Ok(()),
-        _ => Err(ModelError::invalid("`__name__` is compared with references only")),
     }
 }

@@ -131,6 +131,12 @@ impl Value {
         self.type_order() == TypeOrder::Number
     }
 
+    /// Whether `in`, `array-contains` and inequalities find nothing by it: null and NaN, which are
+    /// equal to nothing there and neither below nor above anything.
+    pub(super) fn equals_none(&self) -> bool {
+        matches!(self, Value::Null) || self.is_nan()
+    }
+
     /// Whether it is the double NaN.
     pub fn is_nan(&self) -> bool {
         matches!(self, Value::Double(double) if double.is_nan())

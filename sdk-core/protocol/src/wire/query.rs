@@ -405,7 +405,7 @@ pub(super) fn write_canonical(target: &Target, out: &mut Vec<u8>) {
             writer::message(3, out, |out| write_documents(&paths, out));
         }
         Target::Aggregate(aggregate) => {
-            let query = canonical_query(&aggregate.query);
+            let query = canonical_query(&aggregate.matched());
             let aggregations = aggregate.aggregations.clone();
             let aggregate = AggregateQuery { query, aggregations };
             writer::message(6, out, |out| write_aggregate(&aggregate, out));
@@ -441,7 +441,14 @@ fn canonical_filter(filter: &Filter) -> Option<Filter> {
         write_filter(&filter, &mut bytes);
         parts.push((bytes, filter));
     };
-    for filter in filters.iter().filter_map(canonical_filter) {
+    for filter in filters.iter().map(canonical_filter) {
+        let Some(filter) = filter else {
+            // No condition at all: nothing beside it matters to an `or`.
+            if is_and {
+                continue;
+            }
+            return None;
+        };
         match filter {
             Filter::And(inner) if is_and => inner.into_iter().for_each(&mut keep),
             Filter::Or(inner) if !is_and => inner.into_iter().for_each(&mut keep),

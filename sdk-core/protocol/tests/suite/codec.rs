@@ -167,7 +167,7 @@ proptest! {
             (Target::Query(query), Target::Query(read)) => same_query(query, read, &documents)?,
             (Target::Aggregate(aggregate), Target::Aggregate(read)) => {
                 prop_assert_eq!(&aggregate.aggregations, &read.aggregations);
-                same_query(&aggregate.query, &read.query, &documents)?;
+                same_query(&aggregate.matched(), &read.query, &documents)?;
             }
             (target, read) => prop_assert_eq!(target, read),
         }

@@ -102,12 +102,14 @@ fn writes() -> Vec<Write> {
     ]
 }
 
-/// A query with every clause that [`query`] lacks.
+fn leaf(path: &str, operator: Operator, value: Value) -> Filter {
+    let field = FieldPath::parse(path).unwrap();
+    Filter::Field(FieldFilter { field, operator, value })
+}
+
+/// A query with the clauses that [`query`] lacks.
 fn group_query() -> Query {
     let field = |path: &str| FieldPath::parse(path).unwrap();
-    let leaf = |path: &str, operator, value| {
-        Filter::Field(FieldFilter { field: field(path), operator, value })
-    };
     let several = || Value::from(vec![1, 2]);
     Query {
         parent: Some(path("rooms/a")),
@@ -115,6 +117,22 @@ fn group_query() -> Query {
         limit: Some(10),
         limit_to_last: true,
         projection: Some(vec![field("a"), field("c.d")]),
+        ..Query::group("messages")
+            .and(Filter::Or(vec![
+                leaf("a", Operator::NotEqual, Value::Null),
+                leaf("b", Operator::In, several()),
+                leaf("c", Operator::ArrayContains, Value::from("x")),
+                leaf("d", Operator::ArrayContainsAny, several()),
+            ]))
+            .and(leaf("e", Operator::Equal, Value::from(true)))
+            .with_order(field("a"), Direction::Descending)
+    }
+}
+
+/// And with what excludes some of those.
+fn nearest_query() -> Query {
+    let field = |path: &str| FieldPath::parse(path).unwrap();
+    Query {
         nearest: Some(Nearest {
             field: field("v"),
             vector: vec![0.5, -1.0],
@@ -123,15 +141,7 @@ fn group_query() -> Query {
             threshold: Some(0.25),
             distance_field: Some(field("far")),
         }),
-        ..Query::group("messages")
-            .and(Filter::Or(vec![
-                leaf("a", Operator::NotEqual, Value::Null),
-                leaf("b", Operator::In, several()),
-            ]))
-            .and(leaf("c", Operator::ArrayContains, Value::from("x")))
-            .and(leaf("d", Operator::ArrayContainsAny, several()))
-            .and(leaf("e", Operator::NotIn, several()))
-            .with_order(field("a"), Direction::Descending)
+        ..Query::group("messages").and(leaf("e", Operator::NotIn, Value::from(vec![1, 2])))
     }
 }
 
@@ -217,6 +227,10 @@ pub(crate) fn client() -> Vec<(&'static str, ClientMessage)> {
         ("get", ClientMessage::Get { request: 300, paths }),
         ("query", ClientMessage::Query { request: 301, query: query(), explain: false }),
         ("query_group", ClientMessage::Query { request: 302, query: group_query(), explain: true }),
+        (
+            "query_nearest",
+            ClientMessage::Query { request: 304, query: nearest_query(), explain: false },
+        ),
         (
             "aggregate",
             ClientMessage::Aggregate { request: 303, aggregate: aggregate(), explain: true },
