@@ -16,11 +16,11 @@ use super::commit::Stored;
 use super::delta::{DocumentChange, GroupId};
 use super::error::EngineError;
 use super::groups::Present;
-use super::load::{View, first_rows};
+use super::load::Basis;
+use super::query::{Rows, Undo, Wanted, top};
 use super::records::{LogRecord, MetaRecord};
 use super::shared::Shared;
 use super::source::{Shape, Source, Span};
-use super::view::{Scan, Undo};
 use super::window::Moves;
 use crate::store::ScanDirection;
 
@@ -58,7 +58,7 @@ pub(super) struct Job {
 pub(super) struct Attach {
     pub(super) shared: Arc<Shared>,
     /// The state at the version.
-    pub(super) view: View,
+    pub(super) basis: Basis,
     pub(super) version: Version,
     pub(super) frames: mpsc::Sender<Bytes>,
 }
@@ -90,6 +90,8 @@ impl Attach {
         for job in jobs {
             match self.run_job(&job).await {
                 Ok(()) | Err(Stop::Unwanted) => {}
+                // What failed may be what was given up.
+                Err(Stop::Failed(_)) if self.check_wanted(&job).is_err() => {}
                 Err(Stop::Failed(error)) => {
                     tracing::error!(%error, target_id = %job.target, "a target could not be attached");
                     let (target, status) = (job.target, error.status());
@@ -144,8 +146,10 @@ impl Attach {
         let mut frames = Frames::new(self, job);
         match (&*job.source, &job.present) {
             (Source::Query { matcher, shape }, _) => {
-                let mut scan = Scan::new(&*self.view.snapshot, self.view.keys, matcher);
-                while let Some(rows) = scan.next_bytes().await? {
+                let unwanted = || self.check_wanted(job).is_err();
+                let wanted = Wanted { cancelled: &unwanted, ..Wanted::all_in_any_order() };
+                let mut found = Rows::new(self.basis.view(), matcher, wanted);
+                while let Some(rows) = found.next_bytes().await? {
                     for bytes in rows {
                         if frames.add(shape.encode_bytes(bytes)?) {
                             frames.flush().await?;
@@ -175,7 +179,7 @@ impl Attach {
 
     async fn get(&self, paths: &[DocumentPath]) -> Result<Vec<Option<Bytes>>, Stop> {
         let keys: Vec<_> = paths.iter().map(|path| self.shared.keys.document(path)).collect();
-        Ok(self.view.snapshot.get_many(&keys).await?)
+        Ok(self.basis.snapshot.get_many(&keys).await?)
     }
 
     /// Sends what changed since `from`, or says why that cannot be known.
@@ -210,7 +214,7 @@ impl Attach {
 
     /// The documents that changed after `from` and could be in the target.
     async fn nets(&self, job: &Job, from: Version) -> Result<Result<Nets, &'static str>, Stop> {
-        let meta = self.view.snapshot.get(&self.shared.keys.meta()).await?;
+        let meta = self.basis.snapshot.get(&self.shared.keys.meta()).await?;
         let meta = MetaRecord::decode(meta.unwrap_or_default()).map_err(EngineError::corrupt)?;
         if from.0 < meta.log_start {
             return Ok(Err("the resume token is older than the change log"));
@@ -223,7 +227,7 @@ impl Attach {
         let mut range = self.shared.keys.log_range(from, self.version);
         loop {
             let rows =
-                self.view.snapshot.scan(range.clone(), ScanDirection::Forward, LOG_ROWS).await?;
+                self.basis.snapshot.scan(range.clone(), ScanDirection::Forward, LOG_ROWS).await?;
             let Some((last, _)) = rows.last() else { return Ok(Ok(nets)) };
             range.start.clone_from(last);
             range.start.push(0);
@@ -256,7 +260,7 @@ impl Attach {
         for (path, net) in nets {
             undo.insert(path.clone(), net.before.clone().map(Stored::decode).transpose()?);
         }
-        let before = first_rows(&self.view, matcher, span.end(), &undo).await?;
+        let before = top(self.basis.view(), matcher, span.end(), &undo).await?;
         let gone = nets.iter().filter(|(_, net)| net.after.is_none()).map(|(path, _)| path);
         let moves = Moves::between(span.within(&before), rows);
         Ok(moves.into_changes(shape, &HashSet::from_iter(gone)))

@@ -17,7 +17,7 @@ use super::delta::{Delta, GroupId};
 use super::error::EngineError;
 use super::groups::{BatchView, Content, Groups, Subscriber};
 use super::index::IndexSet;
-use super::load::{Loaded, View, load};
+use super::load::{Basis, Loaded, load};
 use super::outbox::Outbox;
 use super::shared::{Published, Shared};
 use crate::store::Snapshot;
@@ -75,7 +75,7 @@ pub(super) struct Fanout {
     commands: mpsc::WeakSender<FanoutCommand>,
     /// The last commit handed out, and the state as of then.
     version: Version,
-    view: View,
+    basis: Basis,
     groups: Groups,
     listeners: HashMap<ConnectionId, Listener>,
     targets: u64,
@@ -89,7 +89,7 @@ impl Fanout {
     ) -> Fanout {
         let Published { version, snapshot, indexes } = published;
         Fanout {
-            view: View { snapshot, indexes, keys: shared.keys },
+            basis: Basis { snapshot, indexes, keys: shared.keys },
             shared,
             commands,
             version,
@@ -120,7 +120,7 @@ impl Fanout {
 
     async fn batch(&mut self, batch: Batch) {
         let commits: Vec<Arc<CommitRecord>> = batch.commits.into_iter().map(Arc::new).collect();
-        (self.view.snapshot, self.view.indexes) = (batch.snapshot, batch.indexes);
+        (self.basis.snapshot, self.basis.indexes) = (batch.snapshot, batch.indexes);
         for (index, commit) in commits.iter().enumerate() {
             self.commit(commit, &commits[index + 1..]).await;
         }
@@ -134,7 +134,7 @@ impl Fanout {
         for (id, indexes) in self.groups.candidates(commit) {
             let Some(group) = self.groups.get_mut(id) else { continue };
             metrics.candidates.add(1);
-            let batch = BatchView { view: &self.view, metrics, later };
+            let batch = BatchView { basis: &self.basis, metrics, later };
             match group.delta(commit, &indexes, &batch).await {
                 Ok(Some(delta)) => deltas.push(Arc::new(delta)),
                 Ok(None) => {}
@@ -283,7 +283,7 @@ impl Fanout {
     fn spawn_attach(&self, frames: mpsc::Sender<bytes::Bytes>, jobs: Vec<Job>) {
         let attach = Attach {
             shared: Arc::clone(&self.shared),
-            view: self.view.clone(),
+            basis: self.basis.clone(),
             version: self.version,
             frames,
         };
@@ -295,10 +295,10 @@ impl Fanout {
         let Some(group) = self.groups.get_mut(id) else { return };
         let Content::Loading(waiting) = &mut group.content else { return };
         waiting.clear();
-        let (view, source) = (self.view.clone(), Arc::clone(&group.source));
+        let (basis, source) = (self.basis.clone(), Arc::clone(&group.source));
         let commands = self.commands.clone();
         self.shared.spawner.spawn("load-group", async move {
-            let Some(loaded) = load(&view, &source).await.transpose() else { return };
+            let Some(loaded) = load(&basis, &source).await.transpose() else { return };
             if let Some(commands) = commands.upgrade() {
                 // If the fan-out has ended there is no group any more.
                 let _ = commands.send(FanoutCommand::Loaded { group: id, loaded }).await;

@@ -12,7 +12,7 @@ use super::connection::ConnectionId;
 use super::delta::{Body, Delta, DocumentChange, GroupId};
 use super::error::EngineError;
 use super::interest::Interest;
-use super::load::{Loaded, View, read_window};
+use super::load::{Basis, Loaded, read_window};
 use super::metrics::EngineMetrics;
 use super::outbox::Outbox;
 use super::source::{Shape, Source, Span};
@@ -57,7 +57,7 @@ pub(super) struct Group {
 
 /// Where a batch stands while its commits are matched.
 pub(super) struct BatchView<'a> {
-    pub(super) view: &'a View,
+    pub(super) basis: &'a Basis,
     pub(super) metrics: &'a EngineMetrics,
     /// The commits of the batch that come after the one being matched.
     pub(super) later: &'a [Arc<CommitRecord>],
@@ -179,7 +179,7 @@ impl Group {
     pub(super) fn loaded(&mut self, loaded: Loaded) -> bool {
         let Content::Loading(waiting) = &mut self.content else { return true };
         let Some(matcher) = self.source.matcher() else { return true };
-        let changes = waiting.drain(..).collect::<Vec<_>>();
+        let changes = std::mem::take(waiting);
         let changes = changes.iter().flat_map(|commit| &commit.changes);
         let mut moves = Moves::default();
         let (content, enough) = match (&*self.source, loaded) {
@@ -263,5 +263,5 @@ async fn refill(
         }
     }
     batch.metrics.refills.add(1);
-    read_window(batch.view, matcher, span, &undo).await
+    read_window(batch.basis, matcher, span, &undo).await
 }

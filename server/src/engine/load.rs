@@ -3,23 +3,29 @@
 
 use std::sync::Arc;
 
-use tidemark_protocol::model::{AggregateState, Aggregation, Matcher};
+use tidemark_protocol::model::{AggregateState, Aggregation, AggregationKind, Matcher};
 
 use super::commit::Stored;
 use super::error::EngineError;
 use super::index::IndexSet;
 use super::keys::Keys;
+use super::query::{Rows, Undo, View, Wanted, top};
 use super::source::{Source, Span};
-use super::view::{Scan, Undo, top};
 use super::window::Window;
 use crate::store::Snapshot;
 
-/// A state of the database and the indexes that belong to it.
+/// What results are read from: a state of the database and the indexes that belong to it.
 #[derive(Clone)]
-pub(super) struct View {
+pub(super) struct Basis {
     pub(super) snapshot: Arc<dyn Snapshot>,
     pub(super) indexes: Arc<IndexSet>,
     pub(super) keys: Keys,
+}
+
+impl Basis {
+    pub(super) fn view(&self) -> View<'_> {
+        View { snapshot: &*self.snapshot, keys: self.keys, indexes: &self.indexes }
+    }
 }
 
 /// What has been read for a group.
@@ -31,53 +37,45 @@ pub(super) enum Loaded {
 }
 
 /// Reads what the group of a source keeps; nothing for one that keeps nothing.
-pub(super) async fn load(view: &View, source: &Source) -> Result<Option<Loaded>, EngineError> {
+pub(super) async fn load(basis: &Basis, source: &Source) -> Result<Option<Loaded>, EngineError> {
     match source {
         Source::Query { .. } | Source::Documents(_) => Ok(None),
         Source::Window { matcher, span, .. }
         | Source::Aggregate { matcher, span: Some(span), .. } => {
             let capacity = Window::capacity(*span);
-            let rows = first_rows(view, matcher, capacity, &Undo::new()).await?;
+            let rows = top(basis.view(), matcher, capacity, &Undo::new()).await?;
             Ok(Some(Loaded::Rows(rows)))
         }
         Source::Aggregate { matcher, span: None, aggregations } => {
-            Ok(Some(Loaded::State(aggregate(view, matcher, aggregations).await?)))
+            Ok(Some(Loaded::State(aggregate(basis, matcher, aggregations).await?)))
         }
     }
 }
 
 /// Reads a window as of `undo` undone.
 pub(super) async fn read_window(
-    view: &View,
+    basis: &Basis,
     matcher: &Matcher,
     span: Span,
     undo: &Undo,
 ) -> Result<Window, EngineError> {
-    let rows = first_rows(view, matcher, Window::capacity(span), undo).await?;
+    let rows = top(basis.view(), matcher, Window::capacity(span), undo).await?;
     Ok(Window::new(span, rows))
 }
 
-/// The first documents of an order, as of `undo` undone.
-pub(super) async fn first_rows(
-    view: &View,
-    matcher: &Matcher,
-    take: usize,
-    undo: &Undo,
-) -> Result<Vec<Arc<Stored>>, EngineError> {
-    top(&*view.snapshot, view.keys, matcher, take, undo).await
-}
-
 async fn aggregate(
-    view: &View,
+    basis: &Basis,
     matcher: &Matcher,
     aggregations: &[Aggregation],
 ) -> Result<AggregateState, EngineError> {
     let mut state = AggregateState::new(aggregations);
-    let mut scan = Scan::new(&*view.snapshot, view.keys, matcher);
-    while let Some(rows) = scan.next_bytes().await? {
-        for bytes in rows {
-            state.add(&Stored::decode(bytes)?.document);
-        }
+    let mut rows = Rows::new(basis.view(), matcher, Wanted::all_in_any_order());
+    if aggregations.iter().all(|it| matches!(it.kind, AggregationKind::Count { .. })) {
+        state.add_count(rows.count().await?);
+        return Ok(state);
+    }
+    while let Some(rows) = rows.next().await? {
+        rows.iter().for_each(|row| state.add(&row.document));
     }
     Ok(state)
 }

@@ -23,6 +23,7 @@ mod metrics;
 mod options;
 mod outbox;
 mod outcomes;
+mod query;
 mod reads;
 mod records;
 mod retention;
@@ -30,7 +31,6 @@ mod shared;
 mod source;
 mod stage;
 mod tally;
-mod view;
 mod window;
 
 use std::sync::Arc;

@@ -374,6 +374,11 @@ impl Outbox {
         inner.control_bytes + inner.stream_bytes
     }
 
+    /// Whether the connection has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Ends the connection: control frames can still be taken, the rest is dropped.
     pub(super) fn close(&self) {
         let mut inner = self.lock();

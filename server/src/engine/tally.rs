@@ -77,15 +77,10 @@ impl Tally {
             }
         }
         let values = self.state.values();
-        if values.iter().zip(&self.told).all(|(a, b)| is_same(a, b)) {
+        if values == self.told {
             return None;
         }
         self.told.clone_from(&values);
         Some(values)
     }
-}
-
-/// Equal also in type: 1 and 1.0 are different results.
-fn is_same(a: &Value, b: &Value) -> bool {
-    std::mem::discriminant(a) == std::mem::discriminant(b) && a.compare(b).is_eq()
 }
