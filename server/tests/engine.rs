@@ -3,185 +3,27 @@
 //! Seeded. A failure prints its seed; `TIDEMARK_SEED` runs one seed alone.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs)]
 
+#[path = "engine/live.rs"]
+mod live;
+#[path = "engine/shapes.rs"]
+mod shapes;
+#[path = "engine/world.rs"]
+mod world;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tidemark_protocol::model::{
-    ClientId, CollectionPath, Cursor, Direction, Document, DocumentPath, FieldPath, Fields,
-    Operator, Precondition, Query, ResumeToken, Target, TargetId, Value, Version, Write, WriteId,
-    WriteOp,
+    CollectionPath, Cursor, Direction, Document, DocumentPath, FieldPath, Fields, Operator,
+    Precondition, Query, ResumeToken, Target, Value, Version, Write, WriteId, WriteOp,
 };
-use tidemark_protocol::wire::client::{Commit, Listen};
 use tidemark_protocol::wire::codec;
 use tidemark_protocol::wire::server::ServerMessage;
-use tidemark_server::clock::SystemClock;
-use tidemark_server::engine::{Connection, Database, DatabaseName, DatabaseOptions};
-use tidemark_server::store;
-use tidemark_server::tasks::Tasks;
+use tidemark_server::engine::DatabaseOptions;
 
-struct World {
-    database: Database,
-    _tasks: Tasks,
-}
-
-impl World {
-    async fn new(options: DatabaseOptions) -> World {
-        let tasks = Tasks::default();
-        let store = store::open("mem:").await.unwrap();
-        let name = DatabaseName { project: "default".into(), database: "(default)".into() };
-        let clock = Arc::new(SystemClock::default());
-        let database = Database::open(store, &name, options, clock, &tasks).await.unwrap();
-        World { database, _tasks: tasks }
-    }
-
-    async fn connect(&self, client: u8) -> Client {
-        let connection = self.database.connect(ClientId([client; 16]), WriteId(0)).await.unwrap();
-        Client {
-            connection,
-            targets: BTreeMap::new(),
-            groups: BTreeMap::new(),
-            at: Version::NONE,
-            write: 0,
-        }
-    }
-}
-
-/// What a client knows of one target.
-#[derive(Default)]
-struct Copy {
-    documents: BTreeMap<String, Document>,
-    listening: bool,
-    /// A consistent point has come since it was attached.
-    current: bool,
-}
-
-struct Client {
-    connection: Connection,
-    targets: BTreeMap<u32, Copy>,
-    groups: BTreeMap<u32, Vec<u32>>,
-    /// The last consistent point.
-    at: Version,
-    write: u64,
-}
-
-enum Seen {
-    Consistent,
-    Committed(Version),
-    Rejected(String),
-    Other,
-}
-
-impl Client {
-    async fn listen(&mut self, id: u32, target: Target, resume: Option<ResumeToken>) {
-        if resume.is_none() {
-            self.targets.insert(id, Copy::default());
-        }
-        self.connection.listen(Listen { target_id: TargetId(id), target, resume }).await;
-    }
-
-    /// Commits that are in the queue together, so that they may share a batch.
-    async fn commit_all(&mut self, commits: &[Vec<Write>]) -> Vec<Version> {
-        let through = WriteId(self.write);
-        for writes in commits {
-            self.write += 1;
-            let write_id = WriteId(self.write);
-            let (writes, reads) = (writes.clone(), vec![]);
-            let commit = Commit { write_id, writes, reads, acknowledged_through: through };
-            self.connection.commit(commit, None).await;
-        }
-        let mut versions = Vec::new();
-        while versions.len() < commits.len() {
-            match self.next().await {
-                Seen::Committed(version) => versions.push(version),
-                Seen::Rejected(reason) => panic!("rejected: {reason}"),
-                Seen::Consistent | Seen::Other => {}
-            }
-        }
-        versions
-    }
-
-    async fn commit(&mut self, writes: Vec<Write>) -> Result<Version, String> {
-        self.write += 1;
-        let (write_id, through) = (WriteId(self.write), WriteId(self.write - 1));
-        let commit = Commit { write_id, writes, reads: vec![], acknowledged_through: through };
-        self.connection.commit(commit, None).await;
-        loop {
-            match self.next().await {
-                Seen::Committed(version) => return Ok(version),
-                Seen::Rejected(reason) => return Err(reason),
-                Seen::Consistent | Seen::Other => {}
-            }
-        }
-    }
-
-    async fn next(&mut self) -> Seen {
-        let frame = tokio::time::timeout(Duration::from_secs(20), self.connection.next_frame());
-        let frame = frame.await.expect("a frame within 20 s").expect("an open connection");
-        self.apply(&frame)
-    }
-
-    fn is_current(&self) -> bool {
-        self.targets.values().all(|copy| copy.current)
-    }
-
-    /// Takes frames until all targets are at `version` or later.
-    async fn until(&mut self, version: Version) {
-        while self.at < version || !self.is_current() {
-            self.next().await;
-        }
-    }
-
-    fn consistent(&mut self, version: Version) -> Seen {
-        assert!(version >= self.at, "{version} after {}", self.at);
-        self.at = version;
-        for copy in self.targets.values_mut() {
-            copy.current = copy.listening;
-        }
-        Seen::Consistent
-    }
-
-    fn apply(&mut self, frame: &Bytes) -> Seen {
-        match codec::decode_server(frame).unwrap() {
-            ServerMessage::Listening { target, group, version } => {
-                assert!(version >= self.at);
-                let targets = self.groups.entry(group).or_default();
-                if !targets.contains(&target.0) {
-                    targets.push(target.0);
-                }
-                self.targets.get_mut(&target.0).unwrap().listening = true;
-                Seen::Other
-            }
-            ServerMessage::Reset { target, .. } => {
-                self.targets.get_mut(&target.0).unwrap().documents.clear();
-                Seen::Other
-            }
-            ServerMessage::Changes(changes) => {
-                assert!(changes.version >= self.at);
-                for target in &self.groups[&changes.group] {
-                    let copy = self.targets.get_mut(target).unwrap();
-                    for bytes in &changes.documents {
-                        let document = codec::decode_document(bytes).unwrap();
-                        assert!(document.update_version <= changes.version);
-                        copy.documents.insert(document.path.to_string(), document);
-                    }
-                    for removal in &changes.removals {
-                        copy.documents.remove(removal.path.as_str());
-                    }
-                }
-                if changes.partial { Seen::Other } else { self.consistent(changes.version) }
-            }
-            ServerMessage::Current { version } => self.consistent(version),
-            ServerMessage::Committed { version, .. } => Seen::Committed(version),
-            ServerMessage::Rejected { status, .. } => Seen::Rejected(status.to_string()),
-            ServerMessage::TargetError { status, .. } => panic!("target error: {status}"),
-            other => panic!("unexpected: {other:?}"),
-        }
-    }
-}
+use world::{Client, Copy, Seen, World};
 
 fn collection(path: &str) -> Query {
     Query::collection(&CollectionPath::parse(path).unwrap())
