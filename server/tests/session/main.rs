@@ -5,6 +5,7 @@
 
 mod corpus;
 mod hostile;
+mod indexes;
 mod life;
 mod port;
 mod raw;
