@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tidemark_protocol::model::{
     CollectionPath, Cursor, Direction, Document, DocumentPath, FieldPath, Fields, Operator,
-    Precondition, Query, ResumeToken, Target, Value, Version, Write, WriteId, WriteOp,
+    Precondition, Query, ResumeToken, Target, Value, Version, Write, WriteOp,
 };
 use tidemark_protocol::wire::codec;
 use tidemark_protocol::wire::server::ServerMessage;

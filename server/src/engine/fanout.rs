@@ -71,7 +71,7 @@ struct Listener {
 /// The state of the fan-out's task.
 pub(super) struct Fanout {
     shared: Arc<Shared>,
-    /// To itself: reading a window comes back as a command.
+    /// To itself: what has been read comes back as a command.
     commands: mpsc::WeakSender<FanoutCommand>,
     /// The last commit handed out, and the state as of then.
     version: Version,
@@ -373,7 +373,7 @@ impl Fanout {
     }
 }
 
-/// The work of attaching a target, unless its window is still being read.
+/// The work of attaching a target, unless what its group keeps is still being read.
 fn job(
     groups: &mut Groups,
     target: TargetId,

@@ -34,7 +34,7 @@ const SHRINKING: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 enum Step {
     /// The connection (0 writes too) listens to a target.
-    Listen(usize, Target),
+    Listen(usize, Box<Target>),
     /// It gives up one of its targets.
     Unlisten(usize, usize),
     /// It is lost and continues from its last consistent point.
@@ -60,8 +60,11 @@ fn script(seed: u64) -> Script {
         let target = || targets[at % targets.len()].clone();
         match rng.random_range(0..20) {
             // All are listened to early, by someone.
-            _ if at < 20 => Step::Listen(client, target()),
-            0..3 => Step::Listen(client, targets[rng.random_range(0..targets.len())].clone()),
+            _ if at < 20 => Step::Listen(client, Box::new(target())),
+            0..3 => {
+                let target = targets[rng.random_range(0..targets.len())].clone();
+                Step::Listen(client, Box::new(target))
+            }
             3 => Step::Unlisten(client, rng.random_range(0..8)),
             4 => Step::Reconnect(client.max(1)),
             5 | 6 => Step::CatchUp(client),
@@ -114,8 +117,8 @@ impl Run {
                 self.last_id += 1;
                 let listener = &mut self.listeners[*at];
                 if listener.targets.len() < 12 {
-                    listener.targets.insert(self.last_id, target.clone());
-                    listener.client.listen(self.last_id, target.clone(), None).await;
+                    listener.targets.insert(self.last_id, (**target).clone());
+                    listener.client.listen(self.last_id, (**target).clone(), None).await;
                 }
             }
             Step::Unlisten(at, nth) => {
