@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::value::where_clause::WhereClause;
 
@@ -45,8 +45,10 @@ pub(crate) enum Command {
     Update(ClientCommand<UpdateArgs>),
     /// Delete documents
     Delete(ClientCommand<DeleteArgs>),
-    /// Print the documents of a query
+    /// Print the documents of a query, or values computed over them
     Query(ClientCommand<QueryCommandArgs>),
+    /// List, create and drop indexes
+    Indexes(IndexesArgs),
     /// Print every change of a query or document, once and in commit order
     Watch(ClientCommand<WatchArgs>),
     /// Write documents from a file of JSON lines, plain or gzip
@@ -158,11 +160,18 @@ pub(crate) struct DeleteArgs {
 }
 
 /// The clauses of a query.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Args)]
 #[command(next_help_heading = "Query")]
 pub(crate) struct QueryArgs {
-    /// A condition, `FIELD OP JSON` with OP one of == < <= > >=; all of several must hold
-    #[arg(long = "where", value_name = "'FIELD OP JSON'")]
+    /// The collections of this id wherever they are, instead of one collection
+    #[arg(long)]
+    pub(crate) group: bool,
+    /// The collections of this id anywhere under a document
+    #[arg(long, value_name = "DOCUMENT")]
+    pub(crate) under: Option<String>,
+    /// A condition: `FIELD OP JSON` with OP one of == != < <= > >= in not-in array-contains
+    /// array-contains-any, joined by `and`, `or` and parentheses; all of several must hold
+    #[arg(long = "where", value_name = "'CONDITION'")]
     pub(crate) conditions: Vec<WhereClause>,
     /// Order by a field; several order by the first, then the next
     #[arg(long, value_name = "FIELD[:desc]")]
@@ -170,6 +179,15 @@ pub(crate) struct QueryArgs {
     /// At most so many documents
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u32>,
+    /// At most so many documents, the last ones
+    #[arg(long, value_name = "N", conflicts_with = "limit")]
+    pub(crate) limit_to_last: Option<u32>,
+    /// Leave out the first so many
+    #[arg(long, value_name = "N")]
+    pub(crate) offset: Option<u32>,
+    /// These fields only
+    #[arg(long, value_name = "FIELD,…", value_delimiter = ',')]
+    pub(crate) select: Vec<String>,
     /// Begin at this position in the order: a value, or an array with one for each ordered field
     #[arg(long, value_name = "JSON", conflicts_with = "start_after", allow_hyphen_values = true)]
     pub(crate) start_at: Option<String>,
@@ -182,27 +200,150 @@ pub(crate) struct QueryArgs {
     /// End before this position
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     pub(crate) end_before: Option<String>,
+    /// Begin at this document
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["start_at", "start_after", "start_after_document"])]
+    pub(crate) start_at_document: Option<String>,
+    /// Begin after this document
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["start_at", "start_after"])]
+    pub(crate) start_after_document: Option<String>,
+    /// End at this document
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["end_at", "end_before", "end_before_document"])]
+    pub(crate) end_at_document: Option<String>,
+    /// End before this document
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["end_at", "end_before"])]
+    pub(crate) end_before_document: Option<String>,
+    /// The documents whose vectors are nearest, at most --limit of them
+    #[arg(
+        long,
+        value_name = "FIELD=[NUMBER,…]",
+        requires = "limit",
+        conflicts_with = "limit_to_last"
+    )]
+    pub(crate) nearest: Option<String>,
+    /// How distance is measured
+    #[arg(long, value_enum, default_value_t, requires = "nearest")]
+    pub(crate) measure: Measure,
+    /// None that is farther; with dot-product, none with less
+    #[arg(long, value_name = "NUMBER", requires = "nearest", allow_hyphen_values = true)]
+    pub(crate) threshold: Option<f64>,
+    /// The field of each document found that tells its distance
+    #[arg(long, value_name = "FIELD", requires = "nearest")]
+    pub(crate) distance_field: Option<String>,
 }
 
-impl QueryArgs {
-    /// Whether nothing was asked beyond the collection.
-    pub(crate) fn is_empty(&self) -> bool {
-        let cursors = [&self.start_at, &self.start_after, &self.end_at, &self.end_before];
-        self.conditions.is_empty()
-            && self.order_by.is_empty()
-            && self.limit.is_none()
-            && cursors.iter().all(|cursor| cursor.is_none())
-    }
+/// How the distance of two vectors is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Measure {
+    /// The length of their difference
+    #[default]
+    Euclidean,
+    /// One minus the cosine of their angle
+    Cosine,
+    /// Greater is nearer
+    DotProduct,
+}
+
+/// What to compute over the documents of a query.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+#[command(next_help_heading = "Instead of documents")]
+pub(crate) struct AggregateArgs {
+    /// How many documents there are
+    #[arg(long)]
+    pub(crate) count: bool,
+    /// The sum of a field's numbers
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) sum: Vec<String>,
+    /// The average of a field's numbers
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) average: Vec<String>,
+}
+
+/// Arguments of `indexes`.
+#[derive(Debug, Args)]
+pub(crate) struct IndexesArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: IndexesCommand,
+}
+
+/// The commands of `indexes`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IndexesCommand {
+    /// Print the indexes and exemptions, and how far they are
+    List(ClientCommand<NoArgs>),
+    /// Index several fields together, or one over a collection group
+    Create(ClientCommand<IndexCreateArgs>),
+    /// Give up an index
+    Drop(ClientCommand<IndexDropArgs>),
+    /// Do not index a field of a collection automatically
+    Exempt(ClientCommand<ExemptionArgs>),
+    /// Index a field of a collection automatically again
+    Unexempt(ClientCommand<ExemptionArgs>),
+    /// Create what a Firebase `firestore.indexes.json` declares
+    Import(ClientCommand<IndexImportArgs>),
+}
+
+/// No arguments.
+#[derive(Debug, Args)]
+pub(crate) struct NoArgs {}
+
+/// Arguments of `indexes create`.
+#[derive(Debug, Args)]
+pub(crate) struct IndexCreateArgs {
+    /// The id of the collections, like `messages`
+    pub(crate) collection: String,
+    /// The fields, the first deciding first
+    #[arg(required = true, value_name = "FIELD[:desc|:contains]")]
+    pub(crate) fields: Vec<String>,
+    /// For queries over the collection group
+    #[arg(long)]
+    pub(crate) group: bool,
+    /// Return when it is built
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+/// Arguments of `indexes drop`.
+#[derive(Debug, Args)]
+pub(crate) struct IndexDropArgs {
+    /// Its number in `indexes list`
+    pub(crate) id: u32,
+}
+
+/// Arguments of `indexes exempt` and `unexempt`.
+#[derive(Debug, Args)]
+pub(crate) struct ExemptionArgs {
+    /// The id of the collections
+    pub(crate) collection: String,
+    /// The field and the fields below it; `*` for all
+    pub(crate) field: String,
+}
+
+/// Arguments of `indexes import`.
+#[derive(Debug, Args)]
+pub(crate) struct IndexImportArgs {
+    /// The file
+    pub(crate) file: PathBuf,
+    /// Return when all of them are built
+    #[arg(long)]
+    pub(crate) wait: bool,
 }
 
 /// Arguments of `query`.
 #[derive(Debug, Args)]
 pub(crate) struct QueryCommandArgs {
-    /// The collection, like `rooms/a/messages`
+    /// The collection, like `rooms/a/messages`; with --group or --under its id, like `messages`
     pub(crate) collection: String,
+    /// Print how the server came by the result instead of its documents: the steps, what was scanned,
+    /// and the index that would help
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// The clauses.
     #[command(flatten)]
     pub(crate) query: QueryArgs,
+    /// What to compute.
+    #[command(flatten)]
+    pub(crate) aggregate: AggregateArgs,
 }
 
 /// Arguments of `watch`.
@@ -212,14 +353,21 @@ Lines with --json:
   {\"type\":\"added\"|\"modified\",\"path\",\"version\",\"create_version\",\"update_version\",\"update_time\",\"fields\"}
   {\"type\":\"removed\",\"path\",\"version\"}     it was deleted or left the query
   {\"type\":\"current\",\"version\",\"count\"}      everything up to this version has been printed
+  {\"type\":\"values\",\"version\",\"values\"}      with --count, --sum and --average: their values by name
 `version` never decreases.")]
 pub(crate) struct WatchArgs {
-    /// A collection, or a document
+    /// A collection, or a document; with --group or --under a collection's id
     pub(crate) path: String,
+    /// First print how the server comes by the result; see `query`
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// The clauses (collections only).
     #[command(flatten)]
     pub(crate) query: QueryArgs,
-    /// Exit once the result is current and has so many documents
+    /// What to compute.
+    #[command(flatten)]
+    pub(crate) aggregate: AggregateArgs,
+    /// Exit once the result is current and has so many documents, or --count counts so many
     #[arg(long, value_name = "N")]
     pub(crate) until_count: Option<usize>,
     /// Exit after this time: `10s`, `2m`
@@ -324,9 +472,19 @@ mod tests {
     }
 
     #[test]
-    fn unsupported_operators_are_named() {
-        let line = ["tidemark", "query", "rooms", "--where", "n != 1"];
+    fn unknown_operators_are_named() {
+        let line = ["tidemark", "query", "rooms", "--where", "n ~= 1"];
         let error = Cli::try_parse_from(line).unwrap_err().to_string();
-        assert!(error.contains("`!=`"), "{error}");
+        assert!(error.contains("`~=`"), "{error}");
+    }
+
+    #[test]
+    fn the_nearest_need_a_limit_and_their_options_need_them() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+        assert!(parse("tidemark query c --nearest v=[1] --limit 3 --measure cosine"));
+        assert!(!parse("tidemark query c --nearest v=[1]"));
+        assert!(!parse("tidemark query c --limit 3 --threshold 1"));
+        assert!(parse("tidemark query c --limit 3"));
+        assert!(!parse("tidemark query c --limit 3 --limit-to-last 3"));
     }
 }

@@ -1,8 +1,9 @@
 //! The `tidemark` binary: the server, and a client over the same core as every SDK.
 //!
 //! Reading order: `args` (what can be typed), `commands` (one file each), `connection` (waiting for
-//! the server), `value` (JSON to values), `output` (what is printed), `failure` (how it ends).
+//! the server), `admin` (its HTTP interface), `value` (JSON to values), `output` (what is printed), `failure` (how it ends).
 
+mod admin;
 mod args;
 mod clock;
 mod commands;

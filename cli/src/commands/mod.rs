@@ -5,6 +5,7 @@ mod delete;
 mod export;
 mod get;
 mod import;
+mod indexes;
 mod query;
 mod serve;
 mod set;
@@ -30,6 +31,7 @@ pub(crate) async fn run(command: Command) -> Outcome<u8> {
         Command::Update(command) => update::run(&command.client, &command.args).await,
         Command::Delete(command) => delete::run(&command.client, &command.args).await,
         Command::Query(command) => query::run(&command.client, &command.args).await,
+        Command::Indexes(command) => indexes::run(&command.command).await,
         Command::Watch(command) => watch::run(&command.client, &command.args).await,
         Command::Import(command) => import::run(&command.client, &command.args).await,
         Command::Export(command) => export::run(&command.client, &command.args).await,

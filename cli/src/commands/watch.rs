@@ -1,5 +1,6 @@
-//! `watch`: prints every change of a query or a document, once and in commit order, for as long as
-//! it runs: across reconnects, server restarts and its own slowness.
+//! `watch`: prints every change of a query or a document, once and in commit order, or the values
+//! computed over a query as they change, for as long as it runs: across reconnects, server restarts and
+//! its own slowness.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +8,24 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde_json::{Value as Json, json};
 use tidemark_core::{
-    ChangeKind, Client, DocumentPath, DocumentSnapshot, Error, ListenOptions, QuerySnapshot,
-    Version,
+    AggregateSnapshot, ChangeKind, DocumentPath, DocumentSnapshot, Error, ListenOptions,
+    QuerySnapshot, Value, Version,
 };
 
 use super::query;
-use crate::args::{ClientArgs, WatchArgs};
+use crate::args::{AggregateArgs, ClientArgs, QueryArgs, WatchArgs};
 use crate::connection::{Connection, Monitor, sleep_or_forever};
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, display_width, document_json, fields_text, note, printable, time};
+use crate::output::{
+    Output, display_width, document_json, fields_text, note, printable, time, value_text,
+};
 
 /// Prints until told to stop.
 pub(crate) async fn run(client: &ClientArgs, args: &WatchArgs) -> Outcome<u8> {
     let connection = Connection::open_patient(client)?;
-    let mut states = listen(connection.client(), args)?;
-    let mut printer =
-        Printer { out: Output::new(client.json), seen: Version::NONE, current: false };
+    let mut out = Output::new(client.json);
+    let mut states = listen(&connection, args, &mut out).await?;
+    let mut printer = Printer { out, seen: Version::NONE, current: false };
     let mut monitor = Monitor::new(&connection);
     let deadline = sleep_or_forever(args.duration);
     tokio::pin!(deadline);
@@ -66,8 +69,10 @@ pub(super) async fn stop_signal() {
     }
 }
 
-/// What one snapshot says, of a query or of a document.
+/// What one snapshot says, of a query, a document or an aggregate.
 struct State {
+    /// The values of an aggregate, and how they are printed.
+    values: Option<Values>,
     changes: Vec<(ChangeKind, DocumentSnapshot)>,
     /// The consistent point, as far as the listener tells.
     version: Version,
@@ -77,10 +82,31 @@ struct State {
     count: usize,
 }
 
+/// The values of an aggregate.
+struct Values {
+    json: Json,
+    text: String,
+}
+
 impl State {
+    fn of_values(snapshot: &AggregateSnapshot) -> State {
+        let value =
+            |(name, value): &(String, Value)| format!("{} {}", printable(name), value_text(value));
+        let text: Vec<String> = snapshot.values().iter().map(value).collect();
+        let (json, text) = (query::values_json(snapshot), text.join("  "));
+        State {
+            values: Some(Values { json, text }),
+            changes: Vec::new(),
+            version: snapshot.version(),
+            confirmed: !snapshot.metadata().from_cache,
+            count: snapshot.count().and_then(|count| count.try_into().ok()).unwrap_or_default(),
+        }
+    }
+
     fn of_query(snapshot: &QuerySnapshot) -> State {
         let changes = snapshot.changes().iter();
         State {
+            values: None,
             changes: changes.map(|change| (change.kind, change.document.clone())).collect(),
             version: snapshot.version(),
             confirmed: !snapshot.metadata().from_cache,
@@ -111,24 +137,44 @@ impl DocumentStates {
             }
             (Some(_), Some(_)) | (None, None) => None,
         };
-        State { changes: change.into_iter().collect(), version, confirmed, count }
+        State { values: None, changes: change.into_iter().collect(), version, confirmed, count }
     }
 }
 
-fn listen(client: &Client, args: &WatchArgs) -> Outcome<BoxStream<'static, Result<State, Error>>> {
+async fn listen(
+    connection: &Connection,
+    args: &WatchArgs,
+    out: &mut Output,
+) -> Outcome<BoxStream<'static, Result<State, Error>>> {
     // Metadata tells when the result is current, and when it is again after an outage.
     let options = ListenOptions { include_metadata_changes: true };
-    if DocumentPath::parse(&args.path).is_err() {
-        let listener = query::build(client, &args.path, &args.query)?.listen_with(options);
-        let states = listener.map(|item| item.map(|snapshot| State::of_query(&snapshot)));
-        return Ok(states.boxed());
+    let is_document = DocumentPath::parse(&args.path).is_ok();
+    let is_plain = args.query == QueryArgs::default() && args.aggregate == AggregateArgs::default();
+    if !is_document {
+        let query = query::build(connection, &args.path, &args.query).await?;
+        let aggregate = query::aggregate(&query, &args.aggregate);
+        if args.explain {
+            let explanation = match &aggregate {
+                Some(aggregate) => connection.wait(aggregate.explain()).await?.1,
+                None => connection.wait(query.explain()).await?.1,
+            };
+            query::print_explanation(out, &explanation)?;
+            out.flush()?;
+        }
+        if let Some(aggregate) = aggregate {
+            let states = aggregate.listen();
+            return Ok(states.map(|item| item.map(|values| State::of_values(&values))).boxed());
+        }
+        let states = query.listen_with(options);
+        return Ok(states.map(|item| item.map(|found| State::of_query(&found))).boxed());
     }
-    if !args.query.is_empty() {
+    if !is_plain || args.explain {
         return Err(Failure::usage(format!(
             "{} is a document; queries are for collections",
             args.path
         )));
     }
+    let client = connection.client();
     let mut states = DocumentStates::default();
     let listener = client.doc(&args.path)?.listen_with(options);
     Ok(listener.map(move |item| item.map(|document| states.next(document))).boxed())
@@ -144,6 +190,11 @@ struct Printer {
 
 impl Printer {
     fn print(&mut self, state: &State) -> Outcome<()> {
+        if let Some(values) = &state.values {
+            self.values(values, state.version)?;
+            self.current = state.confirmed;
+            return self.out.flush();
+        }
         let before = self.seen;
         for ((version, _), (kind, document)) in in_commit_order(state, before) {
             self.seen = self.seen.max(version);
@@ -155,6 +206,19 @@ impl Printer {
         }
         self.current = state.confirmed;
         self.out.flush()
+    }
+
+    fn values(&mut self, values: &Values, version: Version) -> Outcome<()> {
+        self.seen = self.seen.max(version);
+        let version = self.seen;
+        if self.out.is_json() {
+            let Values { json: values, .. } = values;
+            return self.out.line(json!({
+                "type": "values", "version": version.0, "values": values,
+            }));
+        }
+        let time = self.out.colour().paint("2", &time(version));
+        self.out.line(format_args!("{time}  {}", values.text))
     }
 
     fn change(
