@@ -95,20 +95,19 @@ impl Nearest {
         let distance = self.measure.distance(vector, &self.vector);
         let is_within = self.threshold.is_none_or(|threshold| match self.measure {
             DistanceMeasure::Euclidean | DistanceMeasure::Cosine => distance <= threshold,
-            DistanceMeasure::DotProduct => distance >= threshold,
+            DistanceMeasure::DotProduct => distance.is_nan() || distance >= threshold,
         });
         is_within.then_some(distance)
     }
 
-    /// The order of two distances, the nearest first; what is no number is last.
+    /// The order of two distances, the nearest first. What is no number, which takes infinities to
+    /// come about, is above all numbers.
     pub fn compare(&self, a: f64, b: f64) -> Ordering {
-        if a.is_nan() || b.is_nan() {
-            return a.is_nan().cmp(&b.is_nan());
-        }
-        let ordering = a.total_cmp(&b);
+        // The sign of NaN would make it less than all.
+        let (a, b) = (if a.is_nan() { f64::NAN } else { a }, if b.is_nan() { f64::NAN } else { b });
         match self.measure {
-            DistanceMeasure::Euclidean | DistanceMeasure::Cosine => ordering,
-            DistanceMeasure::DotProduct => ordering.reverse(),
+            DistanceMeasure::Euclidean | DistanceMeasure::Cosine => a.total_cmp(&b),
+            DistanceMeasure::DotProduct => b.total_cmp(&a),
         }
     }
 

@@ -117,7 +117,7 @@ fn check_value_size(size: usize) -> Result<(), ModelError> {
     Ok(())
 }
 
-fn validate_dimensions(dimensions: usize) -> Result<(), ModelError> {
+pub(super) fn validate_dimensions(dimensions: usize) -> Result<(), ModelError> {
     if dimensions == 0 || dimensions > limits::VECTOR_DIMENSIONS {
         return Err(ModelError::invalid(format!(
             "a vector has {dimensions} dimensions; it must have 1 to {}",

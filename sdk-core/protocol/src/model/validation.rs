@@ -1,5 +1,5 @@
-//! What makes a query valid: Firestore's limits and conditions, in its order where two are broken at
-//! once only as far as the code is the same. The answers of its emulator are the tests.
+//! What makes a query valid: Firestore's limits and conditions. The answers of its emulator are the
+//! tests. Driven by whoever takes a query in; nothing here looks at documents.
 
 use super::aggregate::{AggregateQuery, AggregationKind};
 use super::disjunctions::Terms;
@@ -8,6 +8,7 @@ use super::field_path::{FieldPath, validate_field_name};
 use super::limits;
 use super::path::validate_id;
 use super::query::{Cursor, FieldFilter, Filter, Operator, Order, Query};
+use super::size::validate_dimensions;
 use super::value::Value;
 
 impl Query {
@@ -269,6 +270,7 @@ fn validate_operand(field: &FieldPath, value: &Value) -> Result<(), ModelError> 
     if field.is_document_id() {
         return validate_name_operand(value);
     }
+    validate_shape(value)?;
     let size = value.size();
     if size > limits::INDEXED_BYTES {
         return Err(ModelError::invalid(format!(
@@ -279,12 +281,44 @@ fn validate_operand(field: &FieldPath, value: &Value) -> Result<(), ModelError> 
     Ok(())
 }
 
+/// Checks a value that documents are compared with: it need not be one that a document may hold, but
+/// vectors have dimensions, and the names that nothing may have are refused.
+fn validate_shape(value: &Value) -> Result<(), ModelError> {
+    match value {
+        Value::Array(values) => values.iter().try_for_each(validate_shape),
+        Value::Map(fields) => fields.iter().try_for_each(|(name, value)| {
+            if !name.is_empty() && name != "__type__" {
+                validate_field_name(name)?;
+            }
+            validate_shape(value)
+        }),
+        Value::Vector(values) => validate_dimensions(values.len()),
+        Value::Null
+        | Value::Boolean(_)
+        | Value::Integer(_)
+        | Value::Double(_)
+        | Value::Timestamp(_)
+        | Value::String(_)
+        | Value::Bytes(_)
+        | Value::Reference(_)
+        | Value::GeoPoint(_) => Ok(()),
+    }
+}
+
 fn validate_path(path: &FieldPath) -> Result<(), ModelError> {
     if path.segments().len() > limits::DEPTH {
         return Err(ModelError::invalid(format!(
             "the field path {path} has {} segments; the limit in a query is {}",
             path.segments().len(),
             limits::DEPTH
+        )));
+    }
+    // As a document's path is counted: each segment and a byte.
+    let size: usize = path.segments().iter().map(|segment| segment.len() + 1).sum();
+    if size > limits::ID_BYTES {
+        return Err(ModelError::invalid(format!(
+            "a field path has {size} bytes; the limit in a query is {}",
+            limits::ID_BYTES
         )));
     }
     Ok(())
@@ -298,11 +332,13 @@ fn validate_cursor(cursor: &Cursor, order: &[Order]) -> Result<(), ModelError> {
             order.len()
         )));
     }
-    order
-        .iter()
-        .zip(&cursor.values)
-        .filter(|(order, _)| order.field.is_document_id())
-        .try_for_each(|(_, value)| validate_name_operand(value))
+    order.iter().zip(&cursor.values).try_for_each(|(order, value)| {
+        if order.field.is_document_id() {
+            validate_name_operand(value)
+        } else {
+            validate_shape(value)
+        }
+    })
 }
 
 fn validate_name_operand(value: &Value) -> Result<(), ModelError> {

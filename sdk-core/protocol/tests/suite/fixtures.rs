@@ -48,19 +48,40 @@ pub(crate) enum Answer {
     Refused(Code),
 }
 
+/// Why an answer of ours is not the emulator's. Each is explained in `docs/firestore-differences.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Difference {
+    /// `==` null or NaN as a comparison, not as the unary filter that clients send.
+    ComparisonWithNull,
+    /// Filters nested deeper than ours may be.
+    FilterDepth,
+    /// A limit of 0.
+    LimitZero,
+    /// No collection's id: all collections.
+    AllCollections,
+    /// A cursor with values of the implied order.
+    CursorIntoImpliedOrder,
+    /// A reference into another database.
+    OtherDatabase,
+    /// A search for vectors within maps.
+    VectorInMap,
+    /// A sum or average of doubles, rounded once.
+    ExactSum,
+    /// More than five aggregations.
+    ManyAggregations,
+    /// A group below a document, with filters or orders.
+    GroupBelowDocument,
+    /// Names in descending order.
+    DescendingNames,
+    /// -0.0 kept.
+    NegativeZero,
+}
+
 impl Request {
     pub(crate) fn validate(&self) -> Result<(), ModelError> {
         match self {
             Request::Query(query) => query.validate(),
             Request::Aggregate(query) => query.validate(),
-        }
-    }
-
-    /// The query, or that of the aggregates.
-    pub(crate) fn query(&self) -> &Query {
-        match self {
-            Request::Query(query) => query,
-            Request::Aggregate(query) => &query.query,
         }
     }
 }
@@ -140,6 +161,103 @@ fn request(json: &Json, parent: Option<DocumentPath>) -> Result<Request, ModelEr
     } else {
         Ok(Request::Query(query(json, parent)?))
     }
+}
+
+// Differences ------------------------------------------------------------------------------------------
+
+/// Why our answer is not the recorded one; none if it ought to be.
+pub(crate) fn difference(case: &Case, ours: &Answer) -> Option<Difference> {
+    let json = &case.json["query"];
+    let query = if json.get("aggregations").is_some() { &json["query"] } else { json };
+    let is_refused = matches!(ours, Answer::Refused(Code::InvalidArgument));
+    let message = case.json["message"].as_str().unwrap_or_default();
+    let without_id = list(&query["from"])
+        .first()
+        .is_none_or(|from| from.get("collectionId").is_none_or(|id| id == ""));
+    if message.starts_with("Firestore does not support descending key scans") {
+        Some(Difference::DescendingNames)
+    } else if is_refused {
+        if matches!(case.answer, Answer::Refused(Code::Unknown)) {
+            Some(Difference::ManyAggregations)
+        } else if without_id {
+            Some(Difference::AllCollections)
+        } else if query["limit"] == 0 {
+            Some(Difference::LimitZero)
+        } else if json.to_string().contains("projects/other/") {
+            Some(Difference::OtherDatabase)
+        } else if depth(&query["where"]) > limits::FILTER_DEPTH {
+            Some(Difference::FilterDepth)
+        } else {
+            None
+        }
+    } else if without_negative_zeros(ours) == case.answer {
+        Some(Difference::NegativeZero)
+    } else if message.starts_with("collection group queries are only allowed at the root") {
+        Some(Difference::GroupBelowDocument)
+    } else if message.starts_with("Cursor has too many values") {
+        Some(Difference::CursorIntoImpliedOrder)
+    } else if are_nearly_equal(ours, &case.answer) {
+        Some(Difference::ExactSum)
+    } else if compares_with_null(&query["where"]) {
+        Some(Difference::ComparisonWithNull)
+    } else if query["findNearest"]["vectorField"]["fieldPath"] == "m.v" {
+        Some(Difference::VectorInMap)
+    } else {
+        None
+    }
+}
+
+fn depth(filter: &Json) -> usize {
+    let filters = list(&filter["compositeFilter"]["filters"]);
+    usize::from(!filters.is_empty()) + filters.iter().map(depth).max().unwrap_or(0)
+}
+
+fn compares_with_null(filter: &Json) -> bool {
+    let filter = &filter["fieldFilter"];
+    let is_null = filter["value"].get("nullValue").is_some();
+    matches!(filter["op"].as_str(), Some("EQUAL" | "NOT_EQUAL"))
+        && (is_null || filter["value"]["doubleValue"] == "NaN")
+}
+
+fn without_negative_zeros(answer: &Answer) -> Answer {
+    match answer {
+        Answer::Fields(found) => Answer::Fields(
+            found.iter().map(|(place, fields)| (*place, positive_fields(fields))).collect(),
+        ),
+        Answer::Found(_) | Answer::Values(_) | Answer::Refused(_) => answer.clone(),
+    }
+}
+
+fn positive_fields(fields: &Fields) -> Fields {
+    fields.iter().map(|(name, value)| (name.clone(), positive(value))).collect()
+}
+
+fn positive(value: &Value) -> Value {
+    match value {
+        // Adding 0.0 makes -0.0 positive.
+        Value::Double(double) => Value::Double(double + 0.0),
+        Value::Array(values) => Value::Array(values.iter().map(positive).collect()),
+        Value::Map(fields) => Value::Map(positive_fields(fields)),
+        Value::Vector(values) => Value::Vector(values.iter().map(|double| double + 0.0).collect()),
+        other => other.clone(),
+    }
+}
+
+/// Whether the values are the same but for what adding up in another order, or integers as doubles,
+/// explains.
+fn are_nearly_equal(ours: &Answer, theirs: &Answer) -> bool {
+    let (Answer::Values(ours), Answer::Values(theirs)) = (ours, theirs) else { return false };
+    // The numbers of the data sets are small, or at most 2^63 and rounded to 2^11 each.
+    let nearly = |ours: &f64, theirs: &f64| {
+        (ours - theirs).abs() <= (ours.abs().max(2.0_f64.powi(53)) * f64::EPSILON) * 4.0
+    };
+    ours.keys().eq(theirs.keys())
+        && ours.values().zip(theirs.values()).all(|values| match values {
+            (Value::Double(ours), Value::Double(theirs)) if ours.is_finite() => {
+                nearly(ours, theirs)
+            }
+            (ours, theirs) => ours == theirs,
+        })
 }
 
 // The requests of Firestore's REST interface ---------------------------------------------------------

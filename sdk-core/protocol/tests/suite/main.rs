@@ -6,6 +6,7 @@
 
 mod codec;
 mod corpus;
+mod fixtures;
 mod generate;
 mod golden;
 mod hostile;
@@ -13,5 +14,6 @@ mod matching;
 mod merge;
 mod oracle;
 mod order;
+mod queries;
 mod reference;
 mod samples;

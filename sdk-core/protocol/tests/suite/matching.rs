@@ -58,15 +58,17 @@ fn satisfies(document: &Document, filter: &FieldFilter) -> bool {
         Operator::GreaterThan => comparable && a > b,
         Operator::GreaterThanOrEqual => comparable && a >= b,
         Operator::NotEqual => !matches!(value, Value::Null) && a != b,
-        Operator::In => keys_of(&filter.value).contains(&a),
+        Operator::In => by_order(&value) && keys_of(&filter.value).contains(&a),
         Operator::NotIn => {
             let excluded = keys_of(&filter.value);
             let null = key(&ascending, [&Value::Null]);
-            a != null && !excluded.contains(&null) && !excluded.contains(&a)
+            a != null && !excluded.contains(&null) && (value.is_nan() || !excluded.contains(&a))
         }
-        Operator::ArrayContains => keys_of(&value).contains(&b),
+        Operator::ArrayContains => by_order(&filter.value) && keys_of(&value).contains(&b),
         Operator::ArrayContainsAny => {
-            let wanted = keys_of(&filter.value);
+            let Value::Array(wanted) = &filter.value else { return false };
+            let wanted = wanted.iter().filter(|it| by_order(it)).cloned().collect();
+            let wanted = keys_of(&Value::Array(wanted));
             keys_of(&value).iter().any(|element| wanted.contains(element))
         }
     }

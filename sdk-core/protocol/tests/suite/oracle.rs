@@ -5,79 +5,14 @@ use bytes::Bytes;
 use serde_json::Value as Json;
 use tidemark_protocol::model::*;
 
-const PREFIX: &str = "projects/oracle/databases/(default)/documents/";
+use crate::fixtures::{code, cursor, fields, filter, list, operator, order, text, value};
 
 fn recorded() -> Json {
     serde_json::from_str(include_str!("../fixtures/firestore.json")).unwrap()
 }
 
-fn list(json: &Json) -> &[Json] {
-    json.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn text(json: &Json) -> &str {
-    json.as_str().unwrap()
-}
-
 fn texts(json: &Json) -> Vec<&str> {
     list(json).iter().map(text).collect()
-}
-
-fn code(json: &Json) -> Option<Code> {
-    let name = json.get("error")?.as_str()?;
-    Code::ALL.into_iter().find(|code| code.status_name() == name)
-}
-
-/// Firestore's JSON of a value; an error where the model refuses it already.
-fn value(json: &Json) -> Result<Value, ModelError> {
-    let (kind, json) = json.as_object().unwrap().iter().next().unwrap();
-    Ok(match kind.as_str() {
-        "nullValue" => Value::Null,
-        "booleanValue" => Value::Boolean(json.as_bool().unwrap()),
-        "integerValue" => Value::Integer(text(json).parse().unwrap()),
-        "doubleValue" => Value::Double(double(json)),
-        "timestampValue" => Value::Timestamp(text(json).parse()?),
-        "stringValue" => Value::String(text(json).to_owned()),
-        "bytesValue" => Value::Bytes(base64(text(json))),
-        "referenceValue" => Value::Reference(path(json)?),
-        "geoPointValue" => {
-            let degrees = |name| json.get(name).map_or(0.0, double);
-            Value::GeoPoint(GeoPoint::new(degrees("latitude"), degrees("longitude"))?)
-        }
-        "arrayValue" => {
-            Value::Array(list(&json["values"]).iter().map(value).collect::<Result<_, _>>()?)
-        }
-        "mapValue" if json["fields"]["__type__"]["stringValue"] == "__vector__" => {
-            let values = list(&json["fields"]["value"]["arrayValue"]["values"]);
-            Value::Vector(values.iter().map(|value| double(&value["doubleValue"])).collect())
-        }
-        "mapValue" => Value::Map(fields(&json["fields"])?),
-        other => panic!("{other}"),
-    })
-}
-
-fn double(json: &Json) -> f64 {
-    json.as_f64().unwrap_or_else(|| text(json).replace("Infinity", "inf").parse().unwrap())
-}
-
-fn path(json: &Json) -> Result<DocumentPath, ModelError> {
-    DocumentPath::parse(text(json).strip_prefix(PREFIX).unwrap())
-}
-
-fn fields(json: &Json) -> Result<Fields, ModelError> {
-    let Some(fields) = json.as_object() else { return Ok(Fields::new()) };
-    fields.iter().map(|(name, json)| Ok((name.clone(), value(json)?))).collect()
-}
-
-fn base64(text: &str) -> Bytes {
-    const DIGITS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let text = text.trim_end_matches('=');
-    let bits: Vec<u8> = text
-        .chars()
-        .map(|c| DIGITS.find(c).unwrap())
-        .flat_map(|digit| (0..6).rev().map(move |bit| (digit >> bit & 1) as u8))
-        .collect();
-    bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | bit)).collect()
 }
 
 fn document(collection: &str, id: &str, json: &Json) -> Document {
@@ -95,21 +30,6 @@ fn run(query: &Query, documents: &[Document]) -> Result<Vec<String>, Code> {
     found.sort_by(|a, b| matcher.compare(a, b));
     found.truncate(query.limit.map_or(usize::MAX, |limit| limit as usize));
     Ok(found.into_iter().map(|document| document.path.id().to_owned()).collect())
-}
-
-fn operator(json: &Json) -> Operator {
-    match text(json) {
-        "EQUAL" => Operator::Equal,
-        "LESS_THAN" => Operator::LessThan,
-        "LESS_THAN_OR_EQUAL" => Operator::LessThanOrEqual,
-        "GREATER_THAN" => Operator::GreaterThan,
-        "GREATER_THAN_OR_EQUAL" => Operator::GreaterThanOrEqual,
-        other => panic!("{other}"),
-    }
-}
-
-fn field(json: &Json) -> FieldPath {
-    FieldPath::parse(text(&json["fieldPath"])).unwrap()
 }
 
 #[test]
@@ -131,13 +51,13 @@ fn the_order_of_values_and_what_filters_find() {
     }
     for case in list(&recorded["filters"]) {
         let operand = value(&case["operand"]).unwrap();
-        if operator(&case["operator"]) == Operator::Equal
+        if operator(&case["operator"]).unwrap() == Operator::Equal
             && (operand == Value::Null || operand.is_nan())
         {
             // The protocol asks this with unary filters, which `queries` has; the model has `==`.
             continue;
         }
-        let query = all.clone().with_filter(v(), operator(&case["operator"]), operand);
+        let query = all.clone().with_filter(v(), operator(&case["operator"]).unwrap(), operand);
         assert_eq!(run(&query, &documents).unwrap(), texts(&case["result"]), "{case}");
     }
 }
@@ -321,31 +241,6 @@ fn paths() {
     }
 }
 
-fn filter(json: &Json) -> Filter {
-    let leaf = |json: &Json, operator, value| {
-        Filter::Field(FieldFilter { field: field(&json["field"]), operator, value })
-    };
-    if let Some(json) = json.get("fieldFilter") {
-        leaf(json, operator(&json["op"]), value(&json["value"]).unwrap())
-    } else if let Some(json) = json.get("unaryFilter") {
-        let is_null = json["op"] == "IS_NULL";
-        leaf(json, Operator::Equal, if is_null { Value::Null } else { Value::Double(f64::NAN) })
-    } else {
-        Filter::And(list(&json["compositeFilter"]["filters"]).iter().map(filter).collect())
-    }
-}
-
-fn order(json: &Json) -> Order {
-    let is_descending = json["direction"] == "DESCENDING";
-    let direction = if is_descending { Direction::Descending } else { Direction::Ascending };
-    Order { field: field(&json["field"]), direction }
-}
-
-fn cursor(json: &Json) -> Cursor {
-    let values = list(&json["values"]).iter().map(|json| value(json).unwrap()).collect();
-    Cursor { values, before: json["before"] == true }
-}
-
 /// Why the emulator's answer is not ours, if so.
 fn deviation(json: &Json, query: &Query) -> Option<&'static str> {
     let unary = |filter: &Json| {
@@ -391,11 +286,11 @@ fn queries() {
             continue;
         };
         let query = Query {
-            filter: json.get("where").map(filter),
-            order_by: list(&json["orderBy"]).iter().map(order).collect(),
+            filter: json.get("where").map(|json| filter(json).unwrap()),
+            order_by: list(&json["orderBy"]).iter().map(|json| order(json).unwrap()).collect(),
             limit,
-            start: json.get("startAt").map(cursor),
-            end: json.get("endAt").map(cursor),
+            start: json.get("startAt").map(|json| cursor(json).unwrap()),
+            end: json.get("endAt").map(|json| cursor(json).unwrap()),
             ..Query::collection(&CollectionPath::parse("q").unwrap())
         };
         if deviation(json, &query).is_some() {
