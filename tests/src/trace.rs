@@ -115,6 +115,7 @@ fn describe_client(frame: &Bytes) -> String {
         Ok(ClientMessage::Listen(listen)) => {
             let target = match &listen.target {
                 Target::Query(query) => format!("{query:?}"),
+                Target::Aggregate(aggregate) => format!("{aggregate:?}"),
                 Target::Documents(paths) => format!("{paths:?}"),
             };
             shorten(format!("Listen {} from {:?} {target}", listen.target_id, listen.resume))
