@@ -125,7 +125,7 @@ impl Answer<'_> {
         let most = counted_at_most(aggregate);
         let take = reach(query).min(most.saturating_add(query.offset as usize));
         let is_part = query.limit.is_some() || query.offset > 0 || query.nearest.is_some();
-        let ordered = is_part && most == usize::MAX;
+        let ordered = is_part && !is_count(aggregate);
         let wanted = Wanted { ordered, take, cancelled: &cancelled };
         let mut rows = Rows::new(self.view(), &matcher, wanted);
         let mut state = AggregateState::new(&aggregate.aggregations);

@@ -1,6 +1,8 @@
 //! A filter as an `or` of `and`s, and each of the `and`s sorted by what an index can do with it. Pure.
 
-use tidemark_protocol::model::{DocumentPath, FieldFilter, FieldPath, Filter, Operator, Value};
+use tidemark_protocol::model::{
+    DocumentPath, FieldFilter, FieldPath, Filter, Matcher, Operator, Query, Value,
+};
 
 /// A field with one value, or an array with one element.
 #[derive(Clone, Debug)]
@@ -14,6 +16,8 @@ pub(super) struct Equality {
 /// Conditions that all hold.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Conjunction {
+    /// All of them.
+    filters: Vec<FieldFilter>,
     pub(super) equal: Vec<Equality>,
     /// On other fields than `__name__`.
     pub(super) ranges: Vec<FieldFilter>,
@@ -23,7 +27,7 @@ pub(super) struct Conjunction {
 
 impl Conjunction {
     fn new(filters: Vec<FieldFilter>) -> Conjunction {
-        let mut out = Conjunction::default();
+        let mut out = Conjunction { filters: filters.clone(), ..Conjunction::default() };
         for filter in filters {
             let FieldFilter { field, operator, value } = filter;
             match operator {
@@ -47,6 +51,17 @@ impl Conjunction {
             }
         }
         out
+    }
+
+    /// Decides about the documents of a query by this conjunction alone.
+    pub(super) fn matcher(&self, whole: &Matcher) -> Matcher {
+        let filters = self.filters.iter().cloned().map(Filter::Field).collect();
+        Matcher::new(Query {
+            filter: Some(Filter::And(filters)),
+            // All of it, so that it does not depend on the filter.
+            order_by: whole.order().to_vec(),
+            ..whole.query().clone()
+        })
     }
 
     /// The only document that can satisfy it, if that can be told.

@@ -59,6 +59,8 @@ enum Rest {
 pub(in crate::engine) struct Rows<'a> {
     cx: Context<'a>,
     branches: Vec<Conjunction>,
+    /// Of each conjunction, if there are several.
+    matchers: Vec<Arc<Matcher>>,
     rest: Rest,
     streams: Vec<Stream>,
     /// Those that have a next document, the first one last.
@@ -90,6 +92,7 @@ impl<'a> Rows<'a> {
         let mut rows = Rows {
             cx,
             branches: vec![],
+            matchers: vec![],
             rest: Rest::None,
             streams: vec![],
             heads: vec![],
@@ -121,7 +124,12 @@ impl<'a> Rows<'a> {
         self.seen = (may_repeat && !self.cx.ordered).then(HashSet::new);
         if !points.is_empty() {
             self.has_points = true;
+            // They are sorted: it does not matter which conjunction finds them.
             self.open(vec![Access::Points(points)]);
+        }
+        if branches.len() > 1 {
+            let matchers = branches.iter().map(|branch| Arc::new(branch.matcher(self.cx.matcher)));
+            self.matchers = matchers.collect();
         }
         self.branches = branches;
         if self.branches.is_empty() {
@@ -169,7 +177,7 @@ impl<'a> Rows<'a> {
                 access.describe(clauses, 0, &mut self.steps);
                 self.accesses.push(access.clone());
             }
-            self.streams.push(Stream::new(access));
+            self.streams.push(Stream::new(access, self.matchers.get(at).cloned()));
             self.unfilled.push(self.streams.len() - 1);
         }
     }
@@ -234,7 +242,7 @@ impl<'a> Rows<'a> {
             if !self.streams[at].fill(&mut self.cx, usize::MAX).await? {
                 self.unfilled.pop();
                 // Nothing is left in it; its memory is not needed any more.
-                self.streams[at] = Stream::new(Access::Nothing);
+                self.streams[at] = Stream::new(Access::Nothing, None);
                 continue;
             }
             let Some(row) = self.streams[at].pop() else { continue };
@@ -270,7 +278,7 @@ impl<'a> Rows<'a> {
                 if self.streams[at].fill(&mut self.cx, hint).await? {
                     self.insert_head(at);
                 } else {
-                    self.streams[at] = Stream::new(Access::Nothing);
+                    self.streams[at] = Stream::new(Access::Nothing, None);
                 }
             }
             let head = self.heads.last().and_then(|at| self.streams[*at].head());

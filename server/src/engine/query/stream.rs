@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidemark_protocol::model::{Document, DocumentPath, Order};
+use tidemark_protocol::model::{Document, DocumentPath, Matcher, Order};
 
 use super::context::Context;
 use super::feed::{Batch, Feed, Found};
@@ -34,6 +34,9 @@ enum Origin {
 pub(super) struct Stream {
     origin: Origin,
     label: String,
+    /// Decides about its documents; none: the query's own. What only another conjunction finds would
+    /// come here in no order.
+    matcher: Option<Arc<Matcher>>,
     /// How many of the first clauses of the order the documents come in.
     presorted: usize,
     /// What is read is what is returned.
@@ -50,7 +53,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(access: Access) -> Stream {
+    pub(super) fn new(access: Access, matcher: Option<Arc<Matcher>>) -> Stream {
         let (presorted, exact) = (access.presorted(), access.is_exact());
         let label = label(&access);
         let origin = match access {
@@ -59,12 +62,14 @@ impl Stream {
             Access::Scan(scan) => Origin::Scan(Feed::new(scan)),
             Access::Intersection(lists) => Origin::Intersection(Intersection::new(lists)),
             Access::Race(contenders) => {
-                Origin::Race(contenders.into_iter().map(Stream::new).collect())
+                let stream = |access| Stream::new(access, matcher.clone());
+                Origin::Race(contenders.into_iter().map(stream).collect())
             }
         };
         Stream {
             origin,
             label,
+            matcher,
             presorted,
             exact,
             rows: 0,
@@ -265,7 +270,7 @@ impl Stream {
         truncated: bool,
     ) -> Result<bool, EngineError> {
         let stored = Stored::decode(bytes)?;
-        if !cx.matcher.matches(&stored.document) {
+        if !self.matcher.as_deref().unwrap_or(cx.matcher).matches(&stored.document) {
             return Ok(false);
         }
         let order = cx.matcher.order();
