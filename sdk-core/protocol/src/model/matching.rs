@@ -25,7 +25,6 @@ enum Source {
 pub struct Matcher {
     query: Query,
     order: Vec<Order>,
-    filter: Option<Filter>,
     source: Source,
 }
 
@@ -37,7 +36,6 @@ impl Matcher {
     pub fn new(query: Query) -> Matcher {
         Matcher {
             order: query.full_order(),
-            filter: query.filter.clone(),
             source: if query.all_descendants {
                 Source::Group { parent: query.parent.clone(), id: query.collection_id.clone() }
             } else {
@@ -60,7 +58,7 @@ impl Matcher {
     /// Whether the document is in the result, limit aside.
     pub fn matches(&self, document: &Document) -> bool {
         self.source.contains(&document.path)
-            && self.filter.as_ref().is_none_or(|filter| holds(document, filter))
+            && self.query.filter.as_ref().is_none_or(|filter| holds(document, filter))
             && self.order.iter().all(|order| has(document, &order.field))
             && self.query.start.as_ref().is_none_or(|start| self.is_after_start(document, start))
             && self.query.end.as_ref().is_none_or(|end| self.is_before_end(document, end))

@@ -360,7 +360,7 @@ fn aggregation() -> impl Strategy<Value = AggregationKind> {
     ]
 }
 
-fn aggregate() -> BoxedStrategy<AggregateQuery> {
+pub(crate) fn aggregate() -> BoxedStrategy<AggregateQuery> {
     (query(), vec(aggregation(), 1..4))
         .prop_map(|(query, kinds)| {
             let named = |(at, kind)| Aggregation { alias: format!("a{at}"), kind };

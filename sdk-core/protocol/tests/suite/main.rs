@@ -6,6 +6,7 @@
 
 mod codec;
 mod corpus;
+mod evaluate;
 mod fixtures;
 mod generate;
 mod golden;

@@ -6,11 +6,11 @@ use tidemark_protocol::model::*;
 
 use crate::generate::{fields, query_of};
 
-fn collection() -> CollectionPath {
+pub(crate) fn collection() -> CollectionPath {
     CollectionPath::parse("c").unwrap()
 }
 
-fn documents() -> impl Strategy<Value = Vec<Document>> {
+pub(crate) fn documents() -> impl Strategy<Value = Vec<Document>> {
     prop::collection::vec(fields(), 0..12).prop_map(|all| {
         let document = |(index, fields)| Document {
             path: collection().doc(&format!("d{index:02}")).unwrap(),
@@ -85,7 +85,7 @@ fn keys_of(value: &Value) -> Vec<Vec<u8>> {
     elements.iter().map(key).collect()
 }
 
-fn holds(document: &Document, filter: &Filter) -> bool {
+pub(crate) fn holds(document: &Document, filter: &Filter) -> bool {
     match filter {
         Filter::Field(filter) => satisfies(document, filter),
         Filter::And(filters) => filters.iter().all(|filter| holds(document, filter)),
