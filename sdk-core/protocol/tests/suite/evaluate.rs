@@ -114,7 +114,7 @@ fn equal(field: &str, value: i64) -> Filter {
     Filter::Field(FieldFilter { field, operator: Operator::Equal, value: value.into() })
 }
 
-fn refusal(filter: Filter) -> String {
+fn refusal(filter: &Filter) -> String {
     let query = Query { filter: Some(filter.clone()), ..Query::collection(&collection()) };
     let error = query.validate().unwrap_err();
     assert_eq!(error.code, Code::InvalidArgument);
@@ -126,16 +126,16 @@ fn refusal(filter: Filter) -> String {
 fn many_disjunctions_are_refused_without_writing_them_out() {
     let pair = |at: i64| Filter::Or(vec![equal("a", at), equal("b", at)]);
     // 2^50 disjunctions.
-    let message = refusal(Filter::And((0..50).map(pair).collect()));
+    let message = refusal(&Filter::And((0..50).map(pair).collect()));
     assert!(message.contains("more than 256 disjunctions"), "{message}");
-    let message = refusal(Filter::Or((0..31).map(|at| equal("a", at)).collect()));
+    let message = refusal(&Filter::Or((0..31).map(|at| equal("a", at)).collect()));
     assert!(
         message.contains("31 disjunctions, written as an `or` of `and`s; the limit is 30"),
         "{message}"
     );
-    let message = refusal(Filter::Or((0..1_000).map(|at| equal("a", at)).collect()));
+    let message = refusal(&Filter::Or((0..1_000).map(|at| equal("a", at)).collect()));
     assert!(message.contains("more than 100 conditions"), "{message}");
-    let message = refusal(Filter::Or(vec![equal("a", 1); 100_000]));
+    let message = refusal(&Filter::Or(vec![equal("a", 1); 100_000]));
     assert!(message.contains("more than 100 conditions"), "{message}");
     // The same again and again, in layers, each of which would double what is below.
     let layered = (0..10).fold(equal("a", 0), |inner, at| {
@@ -144,7 +144,7 @@ fn many_disjunctions_are_refused_without_writing_them_out() {
             Filter::Or(vec![inner, equal("c", at)]),
         ])
     });
-    refusal(layered);
+    refusal(&layered);
 }
 
 #[test]

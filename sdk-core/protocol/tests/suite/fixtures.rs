@@ -75,6 +75,8 @@ pub(crate) enum Difference {
     DescendingNames,
     /// -0.0 kept.
     NegativeZero,
+    /// An operand with nanoseconds.
+    Nanoseconds,
 }
 
 impl Request {
@@ -200,6 +202,8 @@ pub(crate) fn difference(case: &Case, ours: &Answer) -> Option<Difference> {
         Some(Difference::ExactSum)
     } else if compares_with_null(&query["where"]) {
         Some(Difference::ComparisonWithNull)
+    } else if has_nanoseconds(&query["where"]) {
+        Some(Difference::Nanoseconds)
     } else if query["findNearest"]["vectorField"]["fieldPath"] == "m.v" {
         Some(Difference::VectorInMap)
     } else {
@@ -217,6 +221,11 @@ fn compares_with_null(filter: &Json) -> bool {
     let is_null = filter["value"].get("nullValue").is_some();
     matches!(filter["op"].as_str(), Some("EQUAL" | "NOT_EQUAL"))
         && (is_null || filter["value"]["doubleValue"] == "NaN")
+}
+
+fn has_nanoseconds(filter: &Json) -> bool {
+    let time = filter["fieldFilter"]["value"]["timestampValue"].as_str().unwrap_or_default();
+    time.len() > "2024-02-29T12:30:00.123456Z".len()
 }
 
 fn without_negative_zeros(answer: &Answer) -> Answer {
