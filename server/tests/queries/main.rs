@@ -5,9 +5,11 @@
 //! `TIDEMARK_SEED` runs one seed alone.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs)]
 
+mod cost;
 #[path = "../../../sdk-core/protocol/tests/suite/fixtures.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod fixtures;
+mod plans;
 mod random;
 mod replay;
 mod world;

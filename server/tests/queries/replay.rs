@@ -102,7 +102,8 @@ fn declared(set: &DataSet, number: usize) -> Vec<IndexDefinition> {
     let mut out = Vec::new();
     for id in ids.iter().take(3) {
         for shape in &shapes {
-            let scope = if number % 2 == 0 { IndexScope::Group } else { IndexScope::Collection };
+            let scope =
+                if number.is_multiple_of(2) { IndexScope::Group } else { IndexScope::Collection };
             let definition = definition(id, scope, shape);
             if definition.validate().is_ok() {
                 out.push(definition);

@@ -270,6 +270,8 @@ impl<'a> Rows<'a> {
 
     /// Makes known which document comes next.
     async fn fill(&mut self) -> Result<(), EngineError> {
+        // All of them are known first, so that none is read as if it were alone.
+        while matches!(self.rest, Rest::Collections(_)) && self.open_next(None).await? {}
         loop {
             while let Some(at) = self.unfilled.pop() {
                 let left = self.cx.take - self.given;

@@ -13,7 +13,7 @@ use crate::engine::error::EngineError;
 use crate::store::ScanDirection;
 
 /// The most entries of each list that are looked at first, and the least.
-const PROBE: (usize, usize) = (32, 4);
+const PROBE: (usize, usize) = (16, 4);
 /// Entries read at a time after a seek, at first and at most.
 const STRIDE: (usize, usize) = (4, 512);
 
