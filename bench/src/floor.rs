@@ -297,7 +297,7 @@ impl Commits {
             transaction.put(document_key, document.clone());
             for entry in entries {
                 let mut entry_key = entry.clone();
-                key::encode_bytes(path.split().1.as_bytes(), &mut entry_key);
+                key::encode_bytes(path.id().as_bytes(), &mut entry_key);
                 transaction.put(entry_key, Bytes::from_static(&[0, 0, 15]));
             }
 
