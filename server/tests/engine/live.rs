@@ -24,7 +24,7 @@ use super::shapes::{self, State};
 use super::world::{Client, Copy, Seen, World};
 
 /// How many seeds there are, and steps of each.
-const SEEDS: u64 = 80;
+const SEEDS: u64 = 60;
 const STEPS: usize = 120;
 /// Connections that listen besides the writer's.
 const LISTENERS: usize = 3;
@@ -49,6 +49,26 @@ enum Step {
 struct Script {
     outbox_bytes: usize,
     steps: Vec<Step>,
+}
+
+impl Script {
+    /// Removes the write of this number; false if there are not so many.
+    fn leave_out_write(&mut self, mut nth: usize) -> bool {
+        for step in &mut self.steps {
+            let Step::Commit(commits) = step else { continue };
+            for (at, writes) in commits.iter_mut().enumerate() {
+                if nth < writes.len() {
+                    writes.remove(nth);
+                    if writes.is_empty() {
+                        commits.remove(at);
+                    }
+                    return true;
+                }
+                nth -= writes.len();
+            }
+        }
+        false
+    }
 }
 
 fn script(seed: u64) -> Script {
@@ -241,11 +261,11 @@ async fn failure(script: Script) -> Result<Counts, String> {
     })
 }
 
-/// Leaves out steps, writes and commits as long as the script still fails.
+/// Leaves out steps, then writes, as long as the script still fails.
 async fn shrink(mut script: Script, mut reason: String) -> (Script, String) {
     let begun = Instant::now();
     let mut size = script.steps.len() / 2;
-    while size > 0 && begun.elapsed() < SHRINKING {
+    while size > 0 {
         let mut at = 0;
         while at < script.steps.len() && begun.elapsed() < SHRINKING {
             let mut shorter = script.clone();
@@ -256,6 +276,17 @@ async fn shrink(mut script: Script, mut reason: String) -> (Script, String) {
             }
         }
         size /= 2;
+    }
+    let mut nth = 0;
+    while begun.elapsed() < SHRINKING {
+        let mut shorter = script.clone();
+        if !shorter.leave_out_write(nth) {
+            break;
+        }
+        match failure(shorter.clone()).await {
+            Err(why) => (script, reason) = (shorter, why),
+            Ok(_) => nth += 1,
+        }
     }
     (script, reason)
 }
