@@ -63,7 +63,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(database: u32) -> Keys {
+    pub(super) const fn new(database: u32) -> Keys {
         Keys { database }
     }
 
@@ -120,11 +120,6 @@ impl Keys {
     /// All documents, collection by collection.
     pub(super) fn documents(self) -> KeyRange {
         KeyRange::prefix(&self.table(DOCUMENTS, 0))
-    }
-
-    /// The document of a key.
-    pub(super) fn document_of(key: &[u8]) -> Result<DocumentPath, ModelError> {
-        key::decode_document(key.get(PREFIX_BYTES..).unwrap_or_default())
     }
 
     /// A document of a collection by its encoded id.

@@ -206,7 +206,7 @@ impl Lane {
         queue: &mpsc::Receiver<LaneCommand>,
     ) -> Option<oneshot::Sender<()>> {
         let mut batch = self.new_batch();
-        let mut closing = None;
+        let (mut closing, mut index_commands) = (None, Vec::new());
         for command in commands {
             match command {
                 LaneCommand::Commit { client, connection, commit, outbox, admission } => {
@@ -223,15 +223,15 @@ impl Lane {
                     }
                 }
                 LaneCommand::Forget { client } => self.outcomes.unload(client),
-                LaneCommand::Index(command) => {
-                    self.finish(batch, queue).await;
-                    self.index(command).await;
-                    batch = self.new_batch();
-                }
+                LaneCommand::Index(command) => index_commands.push(command),
                 LaneCommand::Close { done } => closing = Some(done),
             }
         }
         self.finish(batch, queue).await;
+        // They are transactions of their own: in between they would divide the batch.
+        for command in index_commands {
+            self.index(command).await;
+        }
         closing
     }
 

@@ -23,7 +23,7 @@ async fn indexes(server: &RunningServer, method: &str, body: &Value) -> (u16, Va
     ask(server, method, &format!("{BASE}/indexes"), &body.to_string()).await
 }
 
-fn talks(fields: Value) -> Value {
+fn talks(fields: &Value) -> Value {
     json!({ "collectionGroup": "talks", "queryScope": "COLLECTION", "fields": fields })
 }
 
@@ -36,18 +36,18 @@ async fn indexes_are_created_listed_and_dropped() {
         { "fieldPath": "room", "order": "DESCENDING" },
         { "fieldPath": "tags", "arrayConfig": "CONTAINS" },
     ]);
-    let (status, created) = indexes(&server, "POST", &talks(fields.clone())).await;
+    let (status, created) = indexes(&server, "POST", &talks(&fields)).await;
     assert_eq!((status, &created["id"], &created["fields"]), (200, &json!(1), &fields));
     server.database().indexes_settled().await.unwrap();
 
     let (status, listed) = indexes(&server, "GET", &Value::Null).await;
-    let mut index = talks(fields.clone());
+    let mut index = talks(&fields);
     index["id"] = 1.into();
     index["state"] = "READY".into();
     let expected = json!({ "indexes": [index], "automatic": { "state": "READY" } });
     assert_eq!((status, listed), (200, expected));
 
-    let (status, error) = indexes(&server, "POST", &talks(fields)).await;
+    let (status, error) = indexes(&server, "POST", &talks(&fields)).await;
     assert_eq!((status, &error["error"]["status"]), (409, &json!("ALREADY_EXISTS")));
     let one = format!("{BASE}/indexes/1");
     assert_eq!(ask(&server, "DELETE", &one, "").await, (200, json!({})));
@@ -73,7 +73,7 @@ async fn fields_are_exempted_and_files_imported() {
 
     let field = |path: &str| json!([{ "fieldPath": path, "order": "ASCENDING" }]);
     let file = json!({
-        "indexes": [talks(field("room")), talks(field("day"))],
+        "indexes": [talks(&field("room")), talks(&field("day"))],
         "fieldOverrides": [{ "collectionGroup": "talks", "fieldPath": "*", "indexes": [] }],
     });
     let (status, imported) = indexes(&server, "POST", &file).await;
@@ -90,7 +90,7 @@ async fn what_is_malformed_gets_a_typed_error() {
     let path = format!("{BASE}/indexes");
     let ascending = json!([{ "fieldPath": "a", "order": "ASCENDING" }]);
     // Nothing of a file is done when a part of it is wrong.
-    let half = json!({ "indexes": [talks(ascending), talks(json!([]))] }).to_string();
+    let half = json!({ "indexes": [talks(&ascending), talks(&json!([]))] }).to_string();
     for (method, path, body, expected) in [
         ("POST", &*path, "", 400),
         ("POST", &path, "[]", 400),

@@ -373,3 +373,174 @@ impl Composite {
         name
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use tidemark_protocol::model::{IndexDefinition, IndexField, Version};
+
+    use crate::engine::index::entries::entry_name;
+
+    const KEYS: Keys = Keys::new(1);
+
+    fn document(fields: Value) -> Document {
+        let Value::Map(fields) = fields else { panic!("fields are a map") };
+        let path = DocumentPath::parse("c/d").unwrap();
+        Document { path, fields, create_version: Version(1), update_version: Version(1) }
+    }
+
+    fn changes(set: &IndexSet, before: Option<&Document>, after: Option<&Document>) -> Vec<String> {
+        let mut writes = Vec::new();
+        let path = DocumentPath::parse("c/d").unwrap();
+        set.change(KEYS, &path, before, after, usize::MAX, &mut writes).unwrap();
+        let mut lines: Vec<_> = writes.iter().map(line).collect();
+        lines.sort();
+        lines
+    }
+
+    /// `+` or `-`, then the key without the database's number, which is 1.
+    fn line((key, value): &KeyWrite) -> String {
+        let sign = if value.is_some() { '+' } else { '-' };
+        let text = key[4..].escape_ascii().to_string();
+        format!("{sign}{}", text.replace("\\x00\\x01", ";").replace("\\x00\\x00", "|"))
+    }
+
+    fn with_composite(scope: IndexScope, fields: &[(&str, IndexMode)]) -> IndexSet {
+        let field = |(path, mode): &(&str, IndexMode)| IndexField {
+            field: FieldPath::parse(path).unwrap(),
+            mode: *mode,
+        };
+        let fields = fields.iter().map(field).collect();
+        let definition = IndexDefinition { collection_id: "c".into(), scope, fields };
+        let mut set = IndexSet::default();
+        let composites = vec![Arc::new(Composite { id: 7, definition, work: None })];
+        let collection = CollectionIndexes { composites, ..CollectionIndexes::default() };
+        set.collections.insert("c".into(), collection);
+        set
+    }
+
+    #[test]
+    fn every_field_has_an_entry_and_arrays_one_for_each_element() {
+        let document = document(Value::from([
+            ("a b", Value::Null),
+            ("l", Value::from(vec!["x", "y", "x"])),
+            ("m", [("k", true)].into()),
+        ]));
+        let expected = [
+            "+xc;|`a b`;v\\x10d;",
+            "+xc;|l;e0x;d;",
+            "+xc;|l;e0y;d;",
+            "+xc;|l;vP0x;0y;0x;\\x00d;",
+            "+xc;|m.k;v\\x19d;",
+            "+xc;|m;v`k;\\x19|d;",
+        ];
+        assert_eq!(changes(&IndexSet::default(), None, Some(&document)), expected);
+        let removed = expected.map(|line| line.replacen('+', "-", 1));
+        assert_eq!(changes(&IndexSet::default(), Some(&document), None), removed);
+    }
+
+    #[test]
+    fn a_change_writes_what_is_different() {
+        let before = document(Value::from([
+            ("l", Value::from(vec!["x", "y"])),
+            ("m", [("k", true), ("o", true)].into()),
+            ("n", Value::from(1)),
+        ]));
+        let after = document(Value::from([
+            ("l", Value::from(vec!["y", "z"])),
+            ("m", [("k", false), ("o", true)].into()),
+            ("n", Value::from(1.0)),
+        ]));
+        let expected = [
+            "+xc;|l;e0z;d;",
+            "+xc;|l;vP0y;0z;\\x00d;",
+            "+xc;|m.k;v\\x18d;",
+            "+xc;|m;v`k;\\x18o;\\x19|d;",
+            "-xc;|l;e0x;d;",
+            "-xc;|l;vP0x;0y;\\x00d;",
+            "-xc;|m.k;v\\x19d;",
+            "-xc;|m;v`k;\\x19o;\\x19|d;",
+        ];
+        assert_eq!(changes(&IndexSet::default(), Some(&before), Some(&after)), expected);
+        assert_eq!(changes(&IndexSet::default(), Some(&after), Some(&after)), [""; 0]);
+    }
+
+    #[test]
+    fn a_declared_index_has_documents_with_all_of_its_fields() {
+        let set = with_composite(
+            IndexScope::Collection,
+            &[("a", IndexMode::Ascending), ("l", IndexMode::Contains)],
+        );
+        let composite = |document: &Document| {
+            let mut lines = changes(&set, None, Some(document));
+            lines.retain(|line| line.starts_with("+y"));
+            lines
+        };
+        let list = Value::from(vec!["x", "y", "x"]);
+        let whole = document(Value::from([("a", Value::Null), ("l", list.clone())]));
+        // The zeros of the number look like an end of segments.
+        let id = "+y|\\x00\\x07c;|";
+        assert_eq!(composite(&whole), [format!("{id}\\x100x;d;"), format!("{id}\\x100y;d;")]);
+        for lacking in [[("a", Value::Null)], [("l", list)]] {
+            assert_eq!(composite(&document(Value::from(lacking))), [""; 0]);
+        }
+        let no_array = document(Value::from([("a", 1), ("l", 2)]));
+        assert_eq!(composite(&no_array), [""; 0]);
+    }
+
+    #[test]
+    fn descending_values_and_the_names_after_them_are_inverted() {
+        let set = with_composite(IndexScope::Group, &[("a", IndexMode::Descending)]);
+        let document = document(Value::from([("a", true)]));
+        let mut writes = Vec::new();
+        set.change(KEYS, &document.path, None, Some(&document), usize::MAX, &mut writes).unwrap();
+        let (key, value) = writes.iter().find(|(key, _)| key[4] == b'y').unwrap();
+        assert_eq!(key[9], !0x19);
+        let name = entry_name(key, value.as_ref().unwrap()).unwrap();
+        assert_eq!(name.before, &key[..10]);
+        assert!(!name.truncated);
+        assert_eq!(name.group_document(true).unwrap(), document.path);
+    }
+
+    #[test]
+    fn long_values_are_cut_and_marked() {
+        for (length, truncated) in [(1_497, false), (1_498, true)] {
+            // A tag before the text, and two bytes after it.
+            let document = document(Value::from([("t", "x".repeat(length))]));
+            let mut writes = Vec::new();
+            let set = IndexSet::default();
+            set.change(KEYS, &document.path, None, Some(&document), usize::MAX, &mut writes)
+                .unwrap();
+            let [(key, Some(value))] = &writes[..] else { panic!("one entry") };
+            let name = entry_name(key, value).unwrap();
+            assert_eq!(name.truncated, truncated, "{length}");
+            assert_eq!(name.encoded, b"d\0\x01");
+            let collection = document.path.parent();
+            assert_eq!(name.document_key(KEYS, &collection, false), KEYS.document(&document.path));
+            let field = FieldPath::parse("t").unwrap();
+            let prefix = KEYS.field_index(&collection, &field, EntryKind::Value);
+            assert_eq!(name.before.len() - prefix.len(), 1_500);
+        }
+    }
+
+    #[test]
+    fn more_than_a_commit_may_write_is_refused() {
+        let document = document(Value::from([("a", 1), ("b", 2)]));
+        let mut writes = Vec::new();
+        let limit = 2 * (PER_WRITE + 20);
+        let mut change = |limit| {
+            IndexSet::default().change(
+                KEYS,
+                &document.path,
+                None,
+                Some(&document),
+                limit,
+                &mut writes,
+            )
+        };
+        assert!(change(limit).is_err());
+        assert!(change(2 * limit).is_ok());
+    }
+}

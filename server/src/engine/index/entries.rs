@@ -19,6 +19,17 @@ pub(super) const FIELD_BYTES: usize = 1_500;
 /// The flag of an entry whose value was cut off.
 const TRUNCATED: u8 = 1;
 
+/// The values of entries that are whole and whose names are short, by the names' length.
+static PLAIN_VALUES: [[u8; 3]; 256] = {
+    let mut values = [[0; 3]; 256];
+    let mut length = 0;
+    while length < values.len() {
+        values[length][2] = length as u8;
+        length += 1;
+    }
+    values
+};
+
 /// What an entry of an automatic index stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum EntryKind {
@@ -53,7 +64,12 @@ impl Entry {
     }
 
     pub(super) fn put(self) -> (Key, Option<Bytes>) {
-        (self.key, Some(Bytes::copy_from_slice(&self.value)))
+        // Most values are one of few: those take no memory of their own.
+        let value = match self.value {
+            [0, 0, length] => Bytes::from_static(&PLAIN_VALUES[usize::from(length)]),
+            other => Bytes::copy_from_slice(&other),
+        };
+        (self.key, Some(value))
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) use change::IndexChange;
 pub use check::IndexCheck;
 pub(super) use collections::KnownCollections;
 pub(super) use document::{KeyWrite, TooManyBytes};
-pub(super) use entries::{EntryKind, EntryName, append_indexed, entry_name};
+pub(super) use entries::{EntryKind, append_indexed, entry_name};
 pub(super) use records::{fresh, load};
 pub(super) use set::{Composite, IndexSet};
 pub use status::{ExemptionStatus, IndexState, IndexStatus, Progress};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tidemark_protocol::model::{CollectionPath, FieldPath, key};
 
 use super::document::{EntryList, KeyWrite};
-use super::set::{Cursor, IndexSet, Job, Phase, Rule, Work, governing};
+use super::set::{CollectionIndexes, Cursor, IndexSet, Job, Phase, Rule, Work, governing};
 use crate::engine::commit::Stored;
 use crate::engine::error::EngineError;
 use crate::engine::keys::{EntryPlace, Keys};
@@ -314,7 +314,7 @@ impl<'a> Chunking<'a> {
             Job::Composite { collection_id, id } => {
                 let mut list = EntryList::new(limit);
                 let collection = self.indexes.collections.get(collection_id);
-                let composites = collection.into_iter().flat_map(|it| it.maintained());
+                let composites = collection.into_iter().flat_map(CollectionIndexes::maintained);
                 for composite in composites.filter(|composite| composite.id == *id) {
                     composite.entries(keys, document, &mut list);
                 }

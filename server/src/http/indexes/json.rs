@@ -118,8 +118,7 @@ pub(super) struct ExemptionBody {
 
 impl ExemptionBody {
     pub(super) fn read(self) -> Result<Exemption, ModelError> {
-        let field = read_field(&self.field_path)?;
-        Ok(Exemption { collection_id: self.collection_group, field, exempt: self.exempt })
+        Exemption::new(self.collection_group, &self.field_path, self.exempt)
     }
 }
 
@@ -206,33 +205,40 @@ impl OverrideBody {
         if self.ttl {
             return Err(ModelError::unimplemented("deleting documents by time (`ttl`)"));
         }
-        let field = read_field(&self.field_path)?;
-        let in_collections =
-            |it: &&OverrideIndexBody| it.query_scope != Some(Scope::CollectionGroup);
-        let exempt = self.indexes.iter().find(in_collections).is_none();
-        for index in self.indexes.iter().filter(|it| !in_collections(it)) {
-            let Some(field) = field.clone() else {
+        let in_group = |it: &&OverrideIndexBody| it.query_scope == Some(Scope::CollectionGroup);
+        let exempt = self.indexes.iter().all(|it| in_group(&it));
+        let exemption = Exemption::new(self.collection_group, &self.field_path, exempt)?;
+        for index in self.indexes.iter().filter(in_group) {
+            let Some(field) = exemption.field.clone() else {
                 return Err(ModelError::invalid(
                     "an index of a collection group is of a field; `*` is not one",
                 ));
             };
             let mode = index.mode.read(&self.field_path)?;
-            let definition = IndexDefinition {
-                collection_id: self.collection_group.clone(),
+            let collection_id = exemption.collection_id.clone();
+            let fields = vec![IndexField { field, mode }];
+            import.indexes.push(IndexDefinition {
+                collection_id,
                 scope: IndexScope::Group,
-                fields: vec![IndexField { field, mode }],
-            };
-            definition.validate()?;
-            import.indexes.push(definition);
+                fields,
+            });
         }
-        let collection_id = self.collection_group;
-        import.exemptions.push(Exemption { collection_id, field, exempt });
+        import.exemptions.push(exemption);
         Ok(())
     }
 }
 
-fn read_field(path: &str) -> Result<Option<FieldPath>, ModelError> {
-    if path == ALL_FIELDS { Ok(None) } else { FieldPath::parse(path).map(Some) }
+impl Exemption {
+    fn new(collection_id: String, path: &str, exempt: bool) -> Result<Exemption, ModelError> {
+        let field = if path == ALL_FIELDS { None } else { Some(FieldPath::parse(path)?) };
+        // The rules are those of an index of the field; all fields are as good as any.
+        let some_field = field.clone().map_or_else(|| FieldPath::parse("a"), Ok)?;
+        let fields = vec![IndexField { field: some_field, mode: IndexMode::Ascending }];
+        let scope = IndexScope::Collection;
+        let definition = IndexDefinition { collection_id, scope, fields };
+        definition.validate()?;
+        Ok(Exemption { collection_id: definition.collection_id, field, exempt })
+    }
 }
 
 /// The answer to a listing.
@@ -314,7 +320,7 @@ mod tests {
         Posted::parse(body).map_err(|error| error.message)
     }
 
-    fn one(fields: Value) -> Result<String, String> {
+    fn one(fields: &Value) -> Result<String, String> {
         match posted(json!({ "collectionGroup": "c", "fields": fields }))? {
             Posted::One(definition) => Ok(definition.to_string()),
             Posted::File(_) => panic!("it is one"),
@@ -327,14 +333,14 @@ mod tests {
         let name = |order: &str| json!({ "fieldPath": "__name__", "order": order });
         let tags = json!({ "fieldPath": "tags", "arrayConfig": "CONTAINS" });
         let (up, down) = ("ASCENDING", "DESCENDING");
-        assert_eq!(one(json!([a(up), name(up)])).unwrap(), "c(a)");
-        assert_eq!(one(json!([a(down), name(down)])).unwrap(), "c(a desc)");
-        assert_eq!(one(json!([a(up), tags, name(up)])).unwrap(), "c(a, tags contains)");
+        assert_eq!(one(&json!([a(up), name(up)])).unwrap(), "c(a)");
+        assert_eq!(one(&json!([a(down), name(down)])).unwrap(), "c(a desc)");
+        assert_eq!(one(&json!([a(up), tags, name(up)])).unwrap(), "c(a, tags contains)");
         for fields in [json!([a(up), name(down)]), json!([a(down), name(up)])] {
-            assert!(one(fields).unwrap_err().contains("direction of its last field"));
+            assert!(one(&fields).unwrap_err().contains("direction of its last field"));
         }
-        assert!(one(json!([name(up)])).unwrap_err().contains("0 fields"));
-        assert!(one(json!([name(up), a(up)])).unwrap_err().contains("do not list it"));
+        assert!(one(&json!([name(up)])).unwrap_err().contains("0 fields"));
+        assert!(one(&json!([name(up), a(up)])).unwrap_err().contains("do not list it"));
     }
 
     #[test]
@@ -347,7 +353,7 @@ mod tests {
             (json!([{ "fieldPath": "v", "vectorConfig": {} }]), "not implemented"),
             (json!(7), "invalid type"),
         ] {
-            let error = one(fields).unwrap_err();
+            let error = one(&fields).unwrap_err();
             assert!(error.contains(message), "{error}");
         }
         assert!(posted(json!({})).err().unwrap().contains("collectionGroup"));
