@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tidemark_protocol::model::{Code, CollectionPath, FieldPath, IndexDefinition, ModelError};
 
-use super::document::KeyWrite;
 use super::entries;
+use super::list::KeyWrite;
 use super::set::{Composite, FieldSetting, IndexSet, Phase, Rule, Work, governing};
 use crate::engine::keys::Keys;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::document::KeyWrite;
+use super::list::KeyWrite;
 use super::set::{IndexSet, governing};
 use crate::engine::Database;
 use crate::engine::commit::Stored;

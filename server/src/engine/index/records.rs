@@ -8,7 +8,7 @@ use tidemark_protocol::model::{
     FieldPath, IndexDefinition, IndexField, IndexMode, IndexScope, ModelError,
 };
 
-use super::document::KeyWrite;
+use super::list::KeyWrite;
 use super::set::{Composite, Cursor, FieldSetting, IndexSet, Phase, Rule, Work};
 use super::status::Progress;
 use crate::engine::error::EngineError;

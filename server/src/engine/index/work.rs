@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidemark_protocol::model::{CollectionPath, FieldPath, key};
 
-use super::document::{EntryList, KeyWrite};
+use super::list::{EntryList, KeyWrite};
 use super::set::{CollectionIndexes, Cursor, IndexSet, Job, Phase, Rule, Work, governing};
 use crate::engine::commit::Stored;
 use crate::engine::error::EngineError;
