@@ -12,4 +12,5 @@ mod fixtures;
 mod plans;
 mod random;
 mod replay;
+mod upgrade;
 mod world;

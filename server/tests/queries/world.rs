@@ -9,13 +9,14 @@ use tidemark_protocol::wire::codec;
 use tidemark_protocol::wire::server::{Explanation, ServerMessage, Status};
 use tidemark_server::clock::SystemClock;
 use tidemark_server::engine::{Connection, Database, DatabaseName, DatabaseOptions};
-use tidemark_server::store;
+use tidemark_server::store::{self, Store};
 use tidemark_server::tasks::Tasks;
 
 pub(crate) struct World {
     pub(crate) database: Database,
     connection: Connection,
-    _tasks: Tasks,
+    store: Arc<dyn Store>,
+    tasks: Tasks,
     write: u64,
     request: u32,
 }
@@ -28,13 +29,24 @@ pub(crate) struct Found {
 
 impl World {
     pub(crate) async fn new() -> World {
+        World::open("mem:", DatabaseOptions::default()).await
+    }
+
+    pub(crate) async fn open(url: &str, options: DatabaseOptions) -> World {
         let tasks = Tasks::default();
-        let store = store::open("mem:").await.unwrap();
+        let store = store::open(url).await.unwrap();
         let name = DatabaseName { project: "default".into(), database: "(default)".into() };
-        let (clock, options) = (Arc::new(SystemClock::default()), DatabaseOptions::default());
-        let database = Database::open(store, &name, options, clock, &tasks).await.unwrap();
+        let clock = Arc::new(SystemClock::default());
+        let opened = Database::open(Arc::clone(&store), &name, options, clock, &tasks).await;
+        let database = opened.unwrap();
         let connection = database.connect(ClientId([1; 16]), WriteId(0)).await.unwrap();
-        World { database, connection, _tasks: tasks, write: 0, request: 0 }
+        World { database, connection, store, tasks, write: 0, request: 0 }
+    }
+
+    /// Stops, so that the store can be opened again.
+    pub(crate) async fn close(self) {
+        self.tasks.finish(Duration::ZERO).await;
+        self.store.close().await.unwrap();
     }
 
     /// Commits documents, in batches of 500.

@@ -30,7 +30,23 @@ pub(in crate::engine) struct Cost {
     /// The indexes read.
     pub(super) indexes: BTreeSet<String>,
     /// What was decided on the way.
-    pub(super) notes: Vec<String>,
+    notes: Vec<String>,
+}
+
+/// Decisions that are kept.
+const MOST_NOTES: usize = 8;
+
+impl Cost {
+    /// Keeps what was decided, if there is room.
+    pub(super) fn note(&mut self, note: impl FnOnce() -> String) {
+        if self.notes.len() < MOST_NOTES {
+            self.notes.push(note());
+        }
+    }
+
+    pub(super) fn notes(&self) -> &[String] {
+        &self.notes
+    }
 }
 
 /// Whether the answer is not wanted any more.

@@ -20,8 +20,6 @@ use crate::engine::error::EngineError;
 
 /// Documents given out at a time.
 const CHUNK: usize = 256;
-/// Decisions that an explanation tells.
-const MOST_NOTES: usize = 8;
 
 /// What is wanted of a query's documents.
 #[derive(Clone, Copy)]
@@ -322,11 +320,13 @@ impl<'a> Rows<'a> {
         let mut steps = self.header();
         let depth = "  ".repeat(steps.len());
         steps.extend(self.steps.iter().map(|step| format!("{depth}{step}")));
-        steps.extend(cost.notes.iter().take(MOST_NOTES).map(|note| format!("decided: {note}")));
+        steps.extend(cost.notes().iter().map(|note| format!("decided: {note}")));
         let is_expensive = cost.entries.max(cost.documents) > 2 * results + 20
             || (cost.sorted && self.cx.take < usize::MAX);
         let planner = self.planner();
-        let branch = self.partial.and_then(|at| self.branches.get(at));
+        // What the collections of a group answer one by one an index of the group answers alone.
+        let partial = self.partial.or((!matches!(self.rest, Rest::None)).then_some(0));
+        let branch = partial.and_then(|at| self.branches.get(at));
         let suggestion = match branch.filter(|_| is_expensive) {
             Some(branch) => planner.suggestion(branch),
             None => None,

@@ -99,11 +99,11 @@ impl Intersection {
         let name = self.lists[0].index.clone().unwrap_or_default();
         if matched * 2 >= probed || self.lists[0].feed.is_done() {
             self.state = State::Alone;
-            cx.cost.notes.push(format!("read {name} alone"));
+            cx.cost.note(|| format!("read {name} alone"));
         } else {
             self.state = State::Together;
             let other = self.lists[1].index.clone().unwrap_or_default();
-            cx.cost.notes.push(format!("read {name} and {other} in turns"));
+            cx.cost.note(|| format!("read {name} and {other} in turns"));
         }
     }
 

@@ -18,6 +18,7 @@ mod nearest;
 mod plan;
 mod planner;
 mod sites;
+mod sort;
 mod span;
 mod stream;
 mod top;

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::feed::{Batch, Feed, Found};
 use super::intersect::Intersection;
 use super::plan::{Access, Scan};
+use super::sort::sorted;
 use crate::engine::commit::Stored;
 use crate::engine::error::EngineError;
 use crate::store::Key;
@@ -161,7 +162,7 @@ impl Stream {
                     contender.step(cx, cx.take, most).await?;
                 }
                 if contender.is_satisfied(cx) {
-                    cx.cost.notes.push(format!("done first: {}", contender.label));
+                    cx.cost.note(|| format!("done first: {}", contender.label));
                     *self = contenders.swap_remove(at);
                     return Ok(());
                 }
@@ -191,7 +192,7 @@ impl Stream {
                 cx.cost.documents += found.iter().flatten().count() as u64;
                 self.done = true;
                 for bytes in found.into_iter().flatten() {
-                    self.push(cx, bytes, false)?;
+                    self.push(cx, bytes, false).await?;
                 }
             }
             Origin::Scan(feed) => {
@@ -201,7 +202,7 @@ impl Stream {
                     Batch::Documents(documents) => {
                         cx.cost.documents += documents.len() as u64;
                         for bytes in documents {
-                            self.push(cx, bytes, false)?;
+                            self.push(cx, bytes, false).await?;
                         }
                     }
                     Batch::Found(found) => {
@@ -225,7 +226,7 @@ impl Stream {
             }
         }
         if self.done {
-            self.close_run(cx);
+            self.close_run(cx).await?;
         }
         Ok(())
     }
@@ -257,13 +258,13 @@ impl Stream {
         let documents = cx.fetch(&keys).await?;
         let mut matched = 0;
         for (bytes, truncated) in documents.into_iter().zip(truncated) {
-            matched += usize::from(self.push(cx, bytes, truncated)?);
+            matched += usize::from(self.push(cx, bytes, truncated).await?);
         }
         Ok(matched)
     }
 
     /// Puts in a document, if it matches.
-    fn push(
+    async fn push(
         &mut self,
         cx: &mut Context<'_>,
         bytes: Bytes,
@@ -282,7 +283,7 @@ impl Stream {
                         && agree(&order[..self.presorted], &last.document, &stored.document))
             });
         if !continues {
-            self.close_run(cx);
+            self.close_run(cx).await?;
         }
         if is_ready {
             self.ready.push_back(stored);
@@ -292,25 +293,22 @@ impl Stream {
         self.run.push(stored);
         // What cannot be among the first is let go, so that a small limit needs little memory.
         if self.run.len() > cx.take.saturating_mul(2).saturating_add(MOST_ROWS) {
-            sort_and_cut(&mut self.run, cx);
+            let run = sorted(std::mem::take(&mut self.run), cx).await?;
+            self.run = run;
         }
         Ok(true)
     }
 
-    fn close_run(&mut self, cx: &mut Context<'_>) {
+    async fn close_run(&mut self, cx: &mut Context<'_>) -> Result<(), EngineError> {
         self.last = None;
         if self.run.is_empty() {
-            return;
+            return Ok(());
         }
         cx.cost.sorted |= self.presorted == 0 && self.run.len() > 1;
-        sort_and_cut(&mut self.run, cx);
-        self.ready.extend(self.run.drain(..));
+        let run = sorted(std::mem::take(&mut self.run), cx).await?;
+        self.ready.extend(run);
+        Ok(())
     }
-}
-
-fn sort_and_cut(rows: &mut Vec<Arc<Stored>>, cx: &Context<'_>) {
-    rows.sort_by(|a, b| cx.matcher.compare(&a.document, &b.document));
-    rows.truncate(cx.take);
 }
 
 /// Whether the documents are equal in these clauses.
