@@ -98,11 +98,14 @@ impl Source {
                     None => Source::Query { matcher, shape },
                 }
             }
-            Target::Aggregate(aggregate) => Source::Aggregate {
-                matcher: matcher(&aggregate.query),
-                span: Span::of(&aggregate.query),
-                aggregations: aggregate.aggregations.clone(),
-            },
+            Target::Aggregate(aggregate) => {
+                let query = aggregate.matched();
+                Source::Aggregate {
+                    matcher: matcher(&query),
+                    span: Span::of(&query),
+                    aggregations: aggregate.aggregations.clone(),
+                }
+            }
             Target::Documents(paths) => {
                 let mut paths = paths.clone();
                 paths.sort_by(|a, b| a.as_str().cmp(b.as_str()));
