@@ -7,6 +7,7 @@ mod backpressure;
 mod bad_input;
 mod basics;
 mod chaos;
+mod clauses;
 mod connections;
 mod durability;
 mod latency;

@@ -1,9 +1,13 @@
-//! One-shot and live queries: every operator, order, cursor and limit of this release.
+//! One-shot and live queries: comparisons, orders, cursors and limits; and that live results equal fresh
+//! ones, of every shape.
 
 use futures::StreamExt;
 use rand::Rng;
 use rand::seq::IndexedRandom;
-use tidemark_core::{Client, Direction, FieldValue, Operator, Query, QueryListener, Value};
+use tidemark_core::{
+    Aggregate, AggregateListener, AggregateReference, Client, Direction, FieldValue, Filter,
+    Operator, Query, QueryListener, Value,
+};
 use tidemark_tests::{Seed, TestServer, until};
 
 use crate::{code, fields, ids};
@@ -30,7 +34,7 @@ fn nested() -> Value {
 }
 
 /// The result, read once and as the first state of a listener, which must be the same.
-async fn result(query: &Query) -> Vec<String> {
+pub(crate) async fn result(query: &Query) -> Vec<String> {
     let once = query.get().await.unwrap();
     let live =
         until(&mut query.listen(), "the first result", |snapshot| !snapshot.metadata().from_cache)
@@ -134,8 +138,35 @@ async fn live_results_equal_fresh_queries_under_random_writes() {
                 .order_by("n", Direction::Ascending)
                 .start_after([Value::from(5)])
                 .end_at([Value::from(15)]),
+            all().order_by("n", Direction::Ascending).limit_to_last(4),
+            all().order_by("n", Direction::Descending).offset(2).limit(5),
+            all()
+                .filter("kind", Operator::NotEqual, 1)
+                .order_by("n", Direction::Ascending)
+                .limit(6),
+            all().filter("kind", Operator::In, vec![0, 2]),
+            all().filter("n", Operator::NotIn, vec![3, 4]).offset(3),
+            client
+                .collection_group("items")
+                .matching(equal("kind", 2).or(equal("n", 7).and(equal("kind", 0)))),
+            client.collection_group("items").order_by("n", Direction::Ascending).limit(3),
+            all().order_by("n", Direction::Ascending).limit(5).select(["kind"]),
         ]
     };
+    let aggregates = |client: &Client| -> Vec<AggregateReference> {
+        let mut aggregates: Vec<AggregateReference> = of(client).iter().map(Query::count).collect();
+        let mut whole = of(client);
+        // What a projection leaves out cannot be summed.
+        whole.pop();
+        aggregates.extend(whole.iter().map(|query| {
+            query.aggregate([Aggregate::sum("n"), Aggregate::average("n"), Aggregate::count()])
+        }));
+        aggregates
+    };
+    let asked = aggregates(&alice);
+    let mut counters: Vec<AggregateListener> =
+        aggregates(&bob).iter().map(AggregateReference::listen).collect();
+    let mut counted: Vec<Vec<(String, Value)>> = vec![Vec::new(); counters.len()];
     let queries = of(&alice);
     let mut listeners: Vec<QueryListener> = of(&bob).iter().map(Query::listen).collect();
     let mut shown: Vec<Vec<String>> = vec![Vec::new(); listeners.len()];
@@ -161,7 +192,19 @@ async fn live_results_equal_fresh_queries_under_random_writes() {
                 shown[index] = fresh;
             }
         }
+        for (index, aggregate) in asked.iter().enumerate() {
+            let fresh = aggregate.get().await.unwrap().values().to_vec();
+            if counted[index] != fresh {
+                let what = format!("aggregate {index} in round {round} to show {fresh:?}");
+                until(&mut counters[index], &what, |values| values.values() == fresh).await;
+                counted[index] = fresh;
+            }
+        }
     }
+}
+
+fn equal(field: &str, value: i64) -> Filter {
+    Filter::field(field, Operator::Equal, value)
 }
 
 fn versions(snapshot: &tidemark_core::QuerySnapshot) -> Vec<String> {
