@@ -25,7 +25,7 @@ const BATCH: u64 = 500;
 /// Commits in flight meanwhile.
 const WINDOW: usize = 4;
 /// Rooms that the documents are in, so that an equality leaves one of so many.
-const ROOMS: u64 = 20;
+const ROOMS: u64 = 5;
 /// Bytes of text in a document.
 const TEXT: usize = 100;
 
@@ -156,8 +156,8 @@ async fn page(
     size: u64,
 ) -> anyhow::Result<(Duration, Explanation)> {
     let at = FieldPath::parse("at")?;
-    // Somewhere between the first and the last eighth, so that every page is full.
-    let place = rand::random_range(size / 8..size - size / 8);
+    // With enough on both sides, so that every page is full.
+    let place = rand::random_range(size / 4..size / 2);
     let after = Cursor { values: vec![Value::Integer(i64::try_from(place)?)], before: false };
     let all = Query::collection(&CollectionPath::parse(&collection(size))?);
     let query = match shape {
