@@ -118,6 +118,7 @@ impl Lane {
     ) -> Lane {
         let outcomes = Outcomes::default();
         let Published { snapshot, indexes, .. } = published;
+        shared.metrics.index_builds.set(indexes.under_way());
         Lane {
             store,
             keys,
