@@ -126,6 +126,150 @@ fn queries_filter_order_limit_and_page() {
     assert_eq!(ask(&["--where", r#"__name__ >= "numbers/d4""#]), [4, 5]);
 }
 
+/// Two shelves of numbered books.
+fn books(server: &TestServer) {
+    for n in 0..8 {
+        let kind = ["tragedy", "comedy"][n % 2];
+        let document = json!({"n": n, "kind": kind, "tags": [format!("t{}", n % 3)]}).to_string();
+        server.run(&["set", &format!("shelves/s{}/books/b{n}", n / 4), &document]).succeeds();
+    }
+}
+
+#[test]
+fn conditions_groups_windows_and_fields() {
+    let server = TestServer::start();
+    books(&server);
+    let ask = |clauses: &[&str]| {
+        let ran = server.run(&[&["query", "--json"], clauses].concat()).succeeds();
+        let lines = lines(&ran.stdout);
+        let ids =
+            lines.iter().map(|line| line["path"].as_str().unwrap().rsplit('/').next().unwrap());
+        ids.collect::<Vec<_>>().join(" ")
+    };
+    let all = |clauses: &[&str]| ask(&[&["books", "--group", "--order-by", "n"], clauses].concat());
+    assert_eq!(all(&["--where", r#"kind == "comedy" and (n < 2 or n in [5, 7])"#]), "b1 b5 b7");
+    assert_eq!(all(&["--where", r#"kind != "comedy""#, "--where", "n > 1"]), "b2 b4 b6");
+    assert_eq!(all(&["--where", r#"tags array-contains "t1""#]), "b1 b4 b7");
+    assert_eq!(all(&["--where", r#"tags array-contains-any ["t1","t2"] and n < 3"#]), "b1 b2");
+    assert_eq!(all(&["--where", "n not-in [0,1,2,3,4]"]), "b5 b6 b7");
+    assert_eq!(all(&["--limit-to-last", "2"]), "b6 b7");
+    assert_eq!(all(&["--offset", "2", "--limit", "2"]), "b2 b3");
+    assert_eq!(all(&["--start-after-document", "shelves/s1/books/b5"]), "b6 b7");
+    let between = ["--start-at-document", "shelves/s0/books/b1", "--end-before-document"];
+    assert_eq!(all(&[&between[..], &["shelves/s0/books/b3"]].concat()), "b1 b2");
+    assert_eq!(ask(&["books", "--under", "shelves/s1", "--limit", "2"]), "b4 b5");
+    let part =
+        server.run(&["query", "shelves/s0/books", "--select", "n,kind", "--limit", "1", "--json"]);
+    assert_eq!(lines(&part.succeeds().stdout)[0]["fields"], json!({"n": 0, "kind": "tragedy"}));
+    let both = ["query", "a", "--limit", "1", "--limit-to-last", "1"];
+    assert_eq!(server.run(&both).code, Some(2));
+}
+
+#[test]
+fn the_nearest_are_told_with_their_distance() {
+    let server = TestServer::start();
+    for (id, vector) in [("a", "[1,0]"), ("b", "[0,2]"), ("c", "[3,4]")] {
+        let document = format!("{{\"v\":{{\"$vector\":{vector}}}}}");
+        server.run(&["set", &format!("points/{id}"), &document]).succeeds();
+    }
+    let near = ["query", "points", "--nearest", "v=[0,1]", "--limit", "2", "--json"];
+    let found = server.run(&[&near[..], &["--distance-field", "d"]].concat()).succeeds();
+    let found = lines(&found.stdout);
+    assert_eq!(paths(&found), ["points/b", "points/a"]);
+    assert_eq!(found[0]["fields"]["d"], json!(1.0));
+    let by_cosine = server.run(&[&near[..], &["--measure", "cosine"]].concat()).succeeds();
+    assert_eq!(paths(&lines(&by_cosine.stdout)), ["points/b", "points/c"]);
+    let live = server.run(&["watch", "points", "--nearest", "v=[0,1]", "--limit", "2"]);
+    assert!(
+        live.code == Some(2) && live.stderr.contains("cannot be listened to"),
+        "{}",
+        live.stderr
+    );
+}
+
+#[test]
+fn values_are_computed_once_and_followed() {
+    let server = TestServer::start();
+    books(&server);
+    let values = ["books", "--group", "--count", "--sum", "n", "--average", "n", "--json"];
+    let once = server.run(&[&["query"], &values[..]].concat()).succeeds();
+    let expected = json!({"count": 8, "sum(n)": 28, "average(n)": 3.5});
+    assert_eq!(lines(&once.stdout)[0]["values"], expected);
+    let text = server.run(&["query", "books", "--group", "--count"]).succeeds().stdout;
+    assert_eq!(text, "count  8\n");
+
+    let until = ["--where", r#"kind == "comedy""#, "--until-count", "5"];
+    let mut watch = server.spawn(&[&["watch"], &values[..], &until[..]].concat());
+    let first = watch.json();
+    assert_eq!((&first["type"], &first["values"]["count"]), (&json!("values"), &json!(4)));
+    server.run(&["update", "shelves/s0/books/b1", "n=11"]).succeeds();
+    let second = watch.json();
+    assert_eq!(second["values"], json!({"count": 4, "sum(n)": 26, "average(n)": 6.5}));
+    assert!(second["version"].as_u64() > first["version"].as_u64());
+    server.run(&["set", "shelves/s9/books/new", r#"{"kind":"comedy","n":0}"#]).succeeds();
+    assert_eq!(watch.json()["values"]["count"], 5);
+    assert_eq!(watch.wait(), Some(0));
+    let document = server.run(&["watch", "shelves/s0", "--count"]);
+    assert_eq!(document.code, Some(2));
+}
+
+#[test]
+fn explanations_suggest_a_command_and_indexes_are_managed() {
+    let server = TestServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let books = folder.path().join("books.jsonl");
+    let line = |n: usize| format!("{}\n", json!({"n": n, "kind": (["tragedy", "comedy"][n % 2])}));
+    std::fs::write(&books, (0..80).map(line).collect::<String>()).unwrap();
+    server.import(&[books.to_str().unwrap(), "shelves/s/books/{n}"]).succeeds();
+    let mut query = vec!["query", "books", "--group", "--where", r#"kind == "comedy""#];
+    query.extend(["--order-by", "n:desc", "--limit", "3", "--explain"]);
+    let explain = || {
+        let ran = server.run(&[&query[..], &["--json"]].concat()).succeeds();
+        lines(&ran.stdout).remove(0)
+    };
+    let before = explain();
+    assert_eq!((&before["type"], &before["results"]), (&json!("explanation"), &json!(3)));
+    assert_eq!(before["suggestion"], "tidemark indexes create books kind n:desc --group");
+    let text = server.run(&query).succeeds().stdout;
+    assert!(
+        text.contains("\nwould help       tidemark indexes create books kind n:desc --group\n"),
+        "{text}"
+    );
+
+    let suggested = before["suggestion"].as_str().unwrap();
+    let words: Vec<&str> = suggested.split(' ').skip(1).chain(["--wait", "--json"]).collect();
+    let created = lines(&server.run(&words).succeeds().stdout).remove(0);
+    assert_eq!(
+        (&created["state"], &created["queryScope"]),
+        (&json!("READY"), &json!("COLLECTION_GROUP"))
+    );
+    assert_eq!(server.run(&words).code, Some(4), "it exists");
+    let after = explain();
+    assert_eq!((&after["entries_scanned"], &after["suggestion"]), (&json!(3), &Value::Null));
+    assert_eq!(after["scanned_per_result"], json!(1.0));
+
+    server.run(&["indexes", "exempt", "books", "tags"]).succeeds();
+    let listed = server.run(&["indexes", "list"]).succeeds().stdout;
+    assert!(listed.contains("group books(kind, n desc)"), "{listed}");
+    assert!(listed.contains("tags of books: not indexed automatically"), "{listed}");
+    let id = created["id"].to_string();
+    server.run(&["indexes", "unexempt", "books", "tags"]).succeeds();
+    server.run(&["indexes", "drop", &id]).succeeds();
+    assert_ne!(explain()["suggestion"], Value::Null);
+
+    let file = folder.path().join("firestore.indexes.json");
+    let declared = json!({"indexes": [{"collectionGroup": "books", "queryScope": "COLLECTION", "fields": [
+        {"fieldPath": "kind", "order": "ASCENDING"}, {"fieldPath": "n", "order": "DESCENDING"}]}]});
+    std::fs::write(&file, declared.to_string()).unwrap();
+    let import = ["indexes", "import", file.to_str().unwrap(), "--wait", "--json"];
+    let imported = lines(&server.run(&import).succeeds().stdout).remove(0);
+    assert_eq!(imported["created"].as_array().unwrap().len(), 1);
+    let again = lines(&server.run(&import).succeeds().stdout).remove(0);
+    assert_eq!(again["created"], json!([]), "what is there is kept");
+    std::fs::write(&file, "{}").unwrap();
+    assert_eq!(server.run(&import).code, Some(2));
+}
+
 #[test]
 fn an_import_comes_out_again_and_a_rerun_does_nothing() {
     let server = TestServer::start();

@@ -28,6 +28,7 @@ pub struct RawClient {
 
 /// What the server said at last.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // One at a time, and taken apart at once.
 pub enum Heard {
     /// A message.
     Message(ServerMessage),

@@ -21,7 +21,8 @@ use crate::{fields, ids, set};
 
 /// Books `a` to `f` in two shelves; the year rises, the last has none.
 async fn books(client: &Client) {
-    let books: [(&str, &str, &str, &[&str], Option<i64>); 6] = [
+    type Book = (&'static str, &'static str, &'static str, &'static [&'static str], Option<i64>);
+    let books: [Book; 6] = [
         ("x", "a", "tragedy", &["king", "ghost"], Some(1590)),
         ("x", "b", "comedy", &["twins"], Some(1592)),
         ("x", "c", "tragedy", &["king", "witch"], Some(1606)),
