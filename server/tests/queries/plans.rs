@@ -250,19 +250,20 @@ async fn several_are_put_together() {
 
             # an equality and an order without an index for both
             whichever is done first
-              scan index c(x); check documents
               sort
                 scan index c(b): b equal; check documents
-            decided: done first: c(x)
-            16 entries, 16 documents, 3 results
+              scan index c(x); check documents
+            decided: done first: c(b)
+            12 entries, 12 documents, 3 results
+            suggests c(b, x)
 
             # an equality and a range without an index for both
             whichever is done first
-              scan index c(x): x range; check documents
               sort
                 scan index c(b): b equal; check documents
-            decided: done first: c(x)
-            9 entries, 9 documents, 2 results
+              scan index c(x): x range; check documents
+            decided: done first: c(b)
+            12 entries, 12 documents, 2 results
 
             # an order that an index has in part
             sort where the first 1 of 3 are equal
@@ -279,11 +280,12 @@ async fn several_are_put_together() {
             merge 2 conditions
               scan index c(a, x desc): a equal
               whichever is done first
-                scan index c(x) backward; check documents
                 sort
                   scan index c(l contains): l contains; check documents
-            decided: done first: c(x)
-            20 entries, 20 documents, 4 results
+                scan index c(x) backward; check documents
+            decided: done first: c(l contains)
+            19 entries, 19 documents, 4 results
+            suggests c(l contains, x desc)
 
             # names and a condition
             merge 2 conditions

@@ -11,6 +11,8 @@ use crate::world::{World, field, path};
 
 const SEEDS: u64 = 48;
 const QUERIES: usize = 250;
+/// Found by longer runs.
+const FAILED_ONCE: [u64; 1] = [2_342];
 
 const COLLECTIONS: [&str; 6] = ["c", "d/x/c", "d/x/c/1/c", "d/y/c", "c/1/c", "d"];
 const FIELDS: [&str; 5] = ["f", "g", "m.f", "l", "`a.b`"];
@@ -394,7 +396,7 @@ async fn shrink(seed: u64, mut setting: Setting, request: &Request, mut failure:
 async fn the_engine_finds_what_evaluation_finds() {
     let seeds = match std::env::var("TIDEMARK_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => (0..SEEDS).collect(),
+        Err(_) => (0..SEEDS).chain(FAILED_ONCE).collect(),
     };
     let (mut asked, mut found) = (0, 0);
     for seed in seeds {

@@ -335,7 +335,10 @@ impl Fitting<'_> {
         if let Site::Group { parent: Some(parent) } = site {
             let mut bytes = Vec::new();
             parent.segments().for_each(|segment| key::encode_bytes(segment.as_bytes(), &mut bytes));
-            narrow(&mut spans, &Span::of(bytes));
+            let mut below = Span::of(bytes);
+            // The parent itself is first, and may be in a collection of the group.
+            below.low = Position::after(name_position(site, parent).bytes);
+            narrow(&mut spans, &below);
             is_narrowed = true;
         }
         if is_narrowed {

@@ -161,7 +161,7 @@ impl Planner<'_> {
             return by_equality
                 .or_else(|| (!rest.is_empty()).then(|| Access::Scan(rest.remove(0).scan)));
         };
-        if first.settled.len() >= settled && (settled > 0 || first.is_ordered) {
+        if first.settled.len() >= settled && (settled > 0 || (self.ordered && first.is_ordered)) {
             return Some(Access::Scan(first.scan));
         }
         // Another stretch may be shorter than the first.
@@ -169,7 +169,8 @@ impl Planner<'_> {
             || rest.into_iter().find(|fit| fit.is_narrowed).map(|fit| Access::Scan(fit.scan));
         match by_equality.or_else(other) {
             None => Some(Access::Scan(first.scan)),
-            Some(second) => Some(Access::Race(vec![Access::Scan(first.scan), second])),
+            // The one that is often short comes first.
+            Some(second) => Some(Access::Race(vec![second, Access::Scan(first.scan)])),
         }
     }
 

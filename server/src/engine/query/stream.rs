@@ -20,7 +20,7 @@ use crate::store::Key;
 const FIRST_ROWS: (usize, usize) = (16, 64);
 const MOST_ROWS: usize = 1_024;
 /// What a contender may read before the other has its turn; doubles.
-const FIRST_BUDGET: u64 = 64;
+const FIRST_BUDGET: u64 = 16;
 
 /// Where the documents come from.
 enum Origin {
