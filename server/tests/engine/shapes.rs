@@ -213,9 +213,9 @@ fn documents(state: &State, query: &Query) -> Vec<Document> {
 pub(crate) fn result(state: &State, target: &Target) -> (State, Vec<Value>) {
     let (found, values): (Vec<Document>, _) = match target {
         Target::Query(query) => (documents(state, query), vec![]),
-        Target::Aggregate(AggregateQuery { query, aggregations }) => {
-            let mut counted = AggregateState::new(aggregations);
-            documents(state, query).iter().for_each(|it| counted.add(it));
+        Target::Aggregate(aggregate) => {
+            let mut counted = AggregateState::new(&aggregate.aggregations);
+            documents(state, &aggregate.matched()).iter().for_each(|it| counted.add(it));
             (vec![], counted.values())
         }
         Target::Documents(paths) => {

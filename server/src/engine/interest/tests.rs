@@ -1,3 +1,6 @@
+//! The interest index against the matchers themselves: random queries come and go, random documents
+//! change. Also what it must not cost.
+
 #![allow(clippy::unwrap_used)]
 
 use rand::rngs::StdRng;
