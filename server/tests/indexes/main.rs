@@ -4,6 +4,7 @@
 //! `TIDEMARK_SEED` runs one seed alone.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs)]
 
+mod ask;
 mod builds;
 mod crash;
 mod limits;

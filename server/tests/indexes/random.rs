@@ -1,5 +1,5 @@
 //! Random writes, drops, exemptions and restarts: after each step every index equals one built anew
-//! from the documents.
+//! from the documents, and queries are answered right, whatever is being built.
 
 use std::time::Duration;
 
@@ -14,12 +14,15 @@ use tidemark_protocol::model::{
 };
 use tidemark_server::engine::{DatabaseOptions, EngineError};
 
+use crate::ask::ask;
 use crate::world::{World, field, path};
 
 const MEMORY_SEEDS: u64 = 60;
 const MEMORY_STEPS: usize = 60;
 const RESTART_SEEDS: u64 = 8;
 const RESTART_STEPS: usize = 40;
+/// Asked after each step.
+const QUERIES: usize = 4;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -34,15 +37,15 @@ enum Step {
     Restart,
 }
 
-const COLLECTIONS: [&str; 5] = ["a", "b", "a/x/b", "b/\0/b", "a/x/b/y/c"];
-const COLLECTION_IDS: [&str; 3] = ["a", "b", "c"];
-const FIELDS: [&str; 8] = ["f", "g", "m", "m.f", "m.m.g", "m.`a b`", "`a.b`", "l"];
+pub(crate) const COLLECTIONS: [&str; 5] = ["a", "b", "a/x/b", "b/\0/b", "a/x/b/y/c"];
+pub(crate) const COLLECTION_IDS: [&str; 3] = ["a", "b", "c"];
+pub(crate) const FIELDS: [&str; 8] = ["f", "g", "m", "m.f", "m.m.g", "m.`a b`", "`a.b`", "l"];
 
-fn any<T: Copy>(rng: &mut StdRng, of: &[T]) -> T {
+pub(crate) fn any<T: Copy>(rng: &mut StdRng, of: &[T]) -> T {
     *of.choose(rng).unwrap()
 }
 
-fn random_value(rng: &mut StdRng, depth: u32) -> Value {
+pub(crate) fn random_value(rng: &mut StdRng, depth: u32) -> Value {
     let nested = if depth < 3 { 14 } else { 12 };
     match rng.random_range(0..nested) {
         0 => Value::Null,
@@ -170,8 +173,9 @@ fn random_steps(seed: u64, count: usize, restarts: bool) -> Vec<Step> {
     (0..count).map(step).collect()
 }
 
-/// Carries the steps out; the first that leaves an index wrong, and how.
-async fn run(steps: &[Step], durable: bool) -> Result<u64, String> {
+/// Carries the steps out: how many entries there are in the end, and how many documents queries
+/// found on the way; or the first step that leaves an index wrong, and how.
+async fn run(steps: &[Step], durable: bool) -> Result<(u64, u64), String> {
     let place = TempDir::new().unwrap();
     let url = match durable {
         true => format!("surrealkv://{}", place.path().join("store").display()),
@@ -180,7 +184,7 @@ async fn run(steps: &[Step], durable: bool) -> Result<u64, String> {
     // Builds take many chunks, with commits, changes and restarts between them.
     let options = || DatabaseOptions { index_chunk: 2, ..DatabaseOptions::default() };
     let mut world = World::open_with(&url, 1, options()).await;
-    let mut entries = 0;
+    let (mut entries, mut found) = (0, 0);
     for (at, step) in steps.iter().enumerate() {
         match step {
             Step::Commits(commits) => {
@@ -216,18 +220,21 @@ async fn run(steps: &[Step], durable: bool) -> Result<u64, String> {
             }
         }
         entries = world.check().await.map_err(|error| format!("step {at}: {error}"))?;
+        let rng = &mut StdRng::seed_from_u64(at as u64);
+        found +=
+            ask(&mut world, rng, QUERIES).await.map_err(|error| format!("step {at}: {error}"))?;
     }
     world.check_settled().await.map_err(|error| format!("settled: {error}"))?;
     world.tasks.finish(Duration::ZERO).await;
     world.store.close().await.unwrap();
-    Ok(entries)
+    Ok((entries, found))
 }
 
 /// Runs a seed; if it fails, looks for fewer steps that fail as well, and panics with them.
-async fn run_seed(seed: u64, count: usize, durable: bool) -> u64 {
+async fn run_seed(seed: u64, count: usize, durable: bool) -> (u64, u64) {
     let mut steps = random_steps(seed, count, durable);
     let mut failure = match run(&steps, durable).await {
-        Ok(entries) => return entries,
+        Ok(counts) => return counts,
         Err(failure) => failure,
     };
     let mut size = steps.len() / 2;
@@ -254,12 +261,14 @@ fn seeds(count: u64) -> Vec<u64> {
 
 #[tokio::test]
 async fn each_index_equals_a_rebuild_after_every_write() {
-    let mut entries = 0;
+    let (mut entries, mut found) = (0, 0);
     for seed in seeds(MEMORY_SEEDS) {
-        entries += run_seed(seed, MEMORY_STEPS, false).await;
+        let counts = run_seed(seed, MEMORY_STEPS, false).await;
+        entries += counts.0;
+        found += counts.1;
     }
-    assert!(entries > 0, "nothing was indexed");
-    println!("{entries} entries at the ends of the runs");
+    assert!(entries > 0 && found > 0, "nothing was indexed, or nothing found");
+    println!("{entries} entries at the ends of the runs, {found} documents found on the way");
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ pub(crate) struct World {
     pub(crate) tasks: Tasks,
     pub(crate) connection: Connection,
     pub(crate) write: u64,
+    pub(crate) request: u32,
 }
 
 impl World {
@@ -39,7 +40,7 @@ impl World {
         let database =
             Database::open(Arc::clone(&store), &name, options, clock, &tasks).await.unwrap();
         let connection = database.connect(ClientId([client; 16]), WriteId(0)).await.unwrap();
-        World { database, store, tasks, connection, write: 0 }
+        World { database, store, tasks, connection, write: 0, request: 0 }
     }
 
     pub(crate) async fn memory() -> World {
@@ -57,15 +58,19 @@ impl World {
         }
         let mut outcomes = Vec::new();
         while outcomes.len() < count {
-            let frame = tokio::time::timeout(Duration::from_secs(60), self.connection.next_frame());
-            let frame = frame.await.expect("a frame within 60 s").expect("an open connection");
-            match codec::decode_server(&frame).unwrap() {
+            match self.next().await {
                 ServerMessage::Committed { .. } => outcomes.push(Ok(())),
                 ServerMessage::Rejected { status, .. } => outcomes.push(Err(status)),
                 _ => {}
             }
         }
         outcomes
+    }
+
+    pub(crate) async fn next(&self) -> ServerMessage {
+        let frame = tokio::time::timeout(Duration::from_secs(60), self.connection.next_frame());
+        let frame = frame.await.expect("a frame within 60 s").expect("an open connection");
+        codec::decode_server(&frame).unwrap()
     }
 
     pub(crate) async fn commit(&mut self, writes: Vec<Write>) -> Result<(), Status> {
