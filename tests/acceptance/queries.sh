@@ -29,11 +29,14 @@ zcat "$PLAYS" | sed -E \
 value() { sed -E -n 's|^'"$1"' +([0-9.]+).*|\1|p' "$2"; } # value NAME FILE: of an explanation
 
 check_cost() { # check_cost WHAT FILE RESULTS: the explanation's results, and what they cost
-    local results scanned ratio
-    results=$(value results "$2") scanned=$(value 'entries scanned' "$2") ratio=$(value 'scanned/result' "$2")
+    local results scanned read ratio
+    results=$(value results "$2") scanned=$(value 'entries scanned' "$2")
+    read=$(value 'documents read' "$2") ratio=$(value 'scanned/result' "$2")
     [ "$results" = "$3" ] || fail "$1: explained $results results instead of $3"
     awk -v scanned="$scanned" -v results="$results" 'BEGIN { exit !(scanned <= 1.1 * results) }' ||
         fail "$1: scanned $scanned entries for $results results"
+    grep -q "| $results | $scanned | $read | $ratio |$" README.md ||
+        fail "$1: the README's table does not say $results results, $scanned scanned, $read read, $ratio for each"
     say "$1: $results results, $scanned entries scanned, $ratio for each"
 }
 

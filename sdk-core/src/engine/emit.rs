@@ -221,8 +221,7 @@ impl Engine {
                     if let Some(listened) = self.targets.by_id.get_mut(&target) {
                         listened.attached = true;
                         // An aggregate is current with its values, not before.
-                        let waits = matches!(listened.target, Target::Aggregate(_));
-                        if !listened.current && !waits {
+                        if !listened.current && !listened.is_aggregate() {
                             listened.current = true;
                             listened.view.set_from_cache(false);
                         }
@@ -254,7 +253,7 @@ impl Engine {
         let ids: BTreeSet<TargetId> = memberships.keys().chain(turned).copied().collect();
         for id in ids {
             let Some(listened) = self.targets.by_id.get(&id) else { continue };
-            if matches!(listened.target, Target::Aggregate(_)) {
+            if listened.is_aggregate() {
                 continue;
             }
             batch.targets.push(TargetChange::Put {
@@ -328,7 +327,7 @@ impl Engine {
     /// Tells a target's listeners what they want to know.
     fn emit(&mut self, id: TargetId, steps: &[Step]) {
         let Some(listened) = self.targets.by_id.get(&id) else { return };
-        if let Target::Aggregate(_) = &listened.target {
+        if listened.is_aggregate() {
             return self.emit_values(id);
         }
         let metadata = self.metadata_of(id);
@@ -502,12 +501,9 @@ impl Engine {
         if !listened.listeners.is_empty() {
             return;
         }
-        let token = match &listened.target {
-            Target::Query(_) | Target::Documents(_) => {
-                self.targets.token(&self.targets.by_id[&state.target])
-            }
-            Target::Aggregate(_) => None,
-        };
+        let listened = &self.targets.by_id[&state.target];
+        // Of values, nothing is kept.
+        let token = if listened.is_aggregate() { None } else { self.targets.token(listened) };
         let Some((key, documents)) = self.end(state.target) else { return };
         let mut batch = CacheBatch::default();
         match token {

@@ -89,6 +89,16 @@ pub(crate) struct Listened {
     pub(crate) metadata: SnapshotMetadata,
 }
 
+impl Listened {
+    /// Whether it has values instead of documents.
+    pub(crate) fn is_aggregate(&self) -> bool {
+        match self.target {
+            Target::Aggregate(_) => true,
+            Target::Query(_) | Target::Documents(_) => false,
+        }
+    }
+}
+
 /// Someone who listens.
 pub(crate) struct ListenerState {
     pub(crate) target: TargetId,
@@ -133,7 +143,7 @@ pub(crate) struct Targets {
     last_id: u32,
     /// Targets of earlier connections that this one has not attached yet. Set when it begins, each taken
     /// out when it is attached or gone. Documents are shared: until all are there, no point is consistent
-    /// for what listeners have been shown.
+    /// for what listeners have been shown. Aggregates have none: their values come when they come.
     returning: BTreeSet<TargetId>,
     /// What the server's groups stand for; of one connection.
     groups: HashMap<u32, TargetSet>,
@@ -154,12 +164,14 @@ impl Targets {
         self.by_id.is_empty()
     }
 
-    /// Everything up to this version has been applied for all targets: no write of it needs to be laid
-    /// over any of them. Without targets, that is everything; while one is not attached, nothing.
+    /// Everything up to this version has been applied for all targets of documents: no write of it needs
+    /// to be laid over any of them. Without such targets, that is everything; while one is not attached,
+    /// nothing.
     pub(crate) fn settled_through(&self) -> Version {
-        if self.by_id.is_empty() {
+        let mut of_documents = self.by_id.values().filter(|it| !it.is_aggregate()).peekable();
+        if of_documents.peek().is_none() {
             Version(u64::MAX)
-        } else if self.by_id.values().all(|listened| listened.attached) {
+        } else if of_documents.all(|listened| listened.attached) {
             self.consistent
         } else {
             Version::NONE
@@ -239,7 +251,8 @@ impl Targets {
 
     /// What to send for all targets at the beginning of a connection.
     pub(crate) fn listens(&mut self) -> Vec<ClientMessage> {
-        let seen = self.by_id.iter().filter(|(_, listened)| listened.token.is_some());
+        let seen = self.by_id.iter();
+        let seen = seen.filter(|(_, it)| it.token.is_some() && !it.is_aggregate());
         self.returning = seen.map(|(id, _)| *id).collect();
         self.by_id.keys().filter_map(|id| self.listen_message(*id)).collect()
     }
@@ -250,10 +263,7 @@ impl Targets {
             target_id: id,
             target: listened.target.clone(),
             // The values of an aggregate are sent in any case.
-            resume: match listened.target {
-                Target::Query(_) | Target::Documents(_) => self.token(listened),
-                Target::Aggregate(_) => None,
-            },
+            resume: if listened.is_aggregate() { None } else { self.token(listened) },
         }))
     }
 
@@ -294,12 +304,9 @@ impl Targets {
     }
 
     pub(crate) fn reset(&mut self, id: TargetId) {
-        match self.by_id.get(&id).map(|listened| &listened.target) {
-            Some(Target::Query(_) | Target::Documents(_)) => {
-                self.staged.push(Staged::Clear { target: id });
-            }
-            // Its values are replaced by the next.
-            Some(Target::Aggregate(_)) | None => {}
+        // The values of an aggregate are replaced by the next.
+        if self.by_id.get(&id).is_some_and(|listened| !listened.is_aggregate()) {
+            self.staged.push(Staged::Clear { target: id });
         }
     }
 

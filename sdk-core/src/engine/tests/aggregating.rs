@@ -118,6 +118,44 @@ fn values_outlive_a_connection_and_are_asked_for_anew() {
 }
 
 #[test]
+fn after_a_reconnect_documents_do_not_wait_for_values() {
+    let text = run("
+        online
+        listen A rooms
+        listen B rooms count meta
+        listening 1 1 @10
+        listening 2 2 @10
+        changes 1 @10 rooms/a:n=1 partial
+        aggregated 2 @10 1 partial
+        current @10
+        lost reset
+        tick 0.1
+        connected
+        welcome
+        listening 1 1 @11
+        changes 1 @11 rooms/b:n=1
+        listening 2 2 @11
+        aggregated 2 @11 2 partial
+        current @11
+        ");
+    expect![[r#"
+        send listen 1 rooms
+        send listen 2 count of rooms
+        A @10 [rooms/a:n=1] {+rooms/a:n=1@0}
+        B @10 count=1
+        state connecting
+        connect 2
+        send hello acknowledged=0
+        state online
+        send listen 1 rooms resume=1@10
+        send listen 2 count of rooms
+        A @11 [rooms/a:n=1 rooms/b:n=1] {+rooms/b:n=1@1}
+        B @11 count=2
+    "#]]
+    .assert_eq(&text);
+}
+
+#[test]
 fn without_values_there_is_nothing_to_show() {
     let text = run("
         tick 0
