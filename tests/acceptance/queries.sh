@@ -87,7 +87,8 @@ spoken=$(zcat "$PLAYS" | grep -c "$HAMLET")
 : >"$WORK/live"
 # Without a shell in between, so that it ends with the script.
 eval "exec \"\$TIDEMARK\" ${live#tidemark}" >"$WORK/live" 2>>"$WORK/queries.log" &
-CHILDREN+=($!)
+WATCHER=$!
+CHILDREN+=("$WATCHER")
 counts() { sed -E -n 's/^[0-9].*Z  count ([0-9]+)$/\1/p' "$WORK/live" | tr '\n' ' '; }
 shows() { [ "$(counts)" = "$1" ]; }
 wait_until "the live count to show $spoken" shows "$spoken "
@@ -98,5 +99,8 @@ tidemark set rooms/new/messages/2 '{"from":"OPHELIA","seq":2}' 2>>"$WORK/queries
 tidemark update rooms/new/messages/1 'from="OPHELIA"' 2>>"$WORK/queries.log"
 wait_until "the live count to have gone down" shows "$spoken $((spoken + 1)) $spoken "
 say "the live count: $(counts)"
+kill -TERM "$WATCHER"
+wait "$WATCHER" || fail "the watcher did not end in order"
+CHILDREN=()
 stop_server
 say "the README's queries: passed in $((SECONDS - STARTED)) s"
