@@ -112,7 +112,7 @@ impl Fanout {
                     Some(batch) => self.batch(batch).await,
                     None => return,
                 },
-                Some(command) = commands.recv() => self.command(command),
+                Some(command) = commands.recv() => self.command(command).await,
                 _ = heartbeat.tick() => self.heartbeat(),
             }
         }
@@ -179,13 +179,13 @@ impl Fanout {
         }
     }
 
-    fn command(&mut self, command: FanoutCommand) {
+    async fn command(&mut self, command: FanoutCommand) {
         match command {
             FanoutCommand::Listen { outbox, listen } => self.listen(&outbox, *listen),
             FanoutCommand::Unlisten { connection, target } => self.unlisten(connection, target),
             FanoutCommand::Replay { connection } => self.replay(connection),
             FanoutCommand::Disconnect { connection } => self.disconnect(connection),
-            FanoutCommand::Loaded { group, loaded } => self.loaded(group, loaded),
+            FanoutCommand::Loaded { group, loaded } => self.loaded(group, loaded).await,
         }
         self.shared.metrics.groups.set(self.groups.len() as u64);
         self.shared.metrics.targets.set(self.targets);
@@ -293,8 +293,6 @@ impl Fanout {
     /// Reads what a group keeps of its result, in a task of its own.
     fn load(&mut self, id: GroupId) {
         let Some(group) = self.groups.get_mut(id) else { return };
-        let Content::Loading(waiting) = &mut group.content else { return };
-        waiting.clear();
         let (basis, source) = (self.basis.clone(), Arc::clone(&group.source));
         let commands = self.commands.clone();
         self.shared.spawner.spawn("load-group", async move {
@@ -306,14 +304,17 @@ impl Fanout {
         });
     }
 
-    fn loaded(&mut self, id: GroupId, loaded: Result<Loaded, EngineError>) {
+    async fn loaded(&mut self, id: GroupId, loaded: Result<Loaded, EngineError>) {
         let Some(group) = self.groups.get_mut(id) else { return };
-        let loaded = match loaded {
-            Ok(loaded) => loaded,
-            Err(error) => return self.fail_group(id, &error),
-        };
-        if !group.loaded(loaded) {
-            return self.load(id);
+        let mut filled = loaded.map(|loaded| group.loaded(loaded));
+        if let Ok(false) = filled {
+            // More left the window while it was read than its slack held. Read here, nothing can.
+            self.shared.metrics.refills.add(1);
+            let again = load(&self.basis, &group.source).await;
+            filled = again.map(|loaded| loaded.is_some_and(|loaded| group.loaded(loaded)));
+        }
+        if let Err(error) = filled {
+            return self.fail_group(id, &error);
         }
         let waiting = |(connection, subscriber): (&ConnectionId, &Subscriber)| {
             (*connection, subscriber.targets.iter().copied().collect())

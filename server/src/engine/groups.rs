@@ -265,3 +265,43 @@ async fn refill(
     batch.metrics.refills.add(1);
     read_window(batch.basis, matcher, span, &undo).await
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tidemark_protocol::model::{CollectionPath, Document, Fields, Query, Version};
+
+    use super::*;
+
+    fn stored(id: u64) -> Arc<Stored> {
+        let path = DocumentPath::parse(&format!("c/{id:02}")).unwrap();
+        let (create_version, update_version) = (Version(1), Version(1));
+        let fields = Fields::new();
+        Stored::encode(Document { path, fields, create_version, update_version })
+    }
+
+    fn deleting(ids: std::ops::Range<u64>) -> Arc<CommitRecord> {
+        let change = |id| {
+            let before = stored(id);
+            Change { path: before.document.path.clone(), before: Some(before), after: None }
+        };
+        let changes = ids.map(change).collect();
+        Arc::new(CommitRecord { version: Version(2), changes, origin: ConnectionId(0) })
+    }
+
+    #[test]
+    fn a_window_whose_slack_was_spent_while_it_was_read_is_read_again() {
+        let mut groups = Groups::default();
+        let query = Query::collection(&CollectionPath::parse("c").unwrap()).with_limit(2);
+        let (id, new) = groups.find_or_create(&Target::Query(query));
+        assert!(new);
+        let group = groups.get_mut(id).unwrap();
+        group.content = Content::Loading(vec![deleting(0..9)]);
+        assert!(!group.loaded(Loaded::Rows((0..10).map(stored).collect())));
+        assert!(matches!(group.present(), Present::Stored));
+        assert!(group.loaded(Loaded::Rows((9..19).map(stored).collect())));
+        let Present::Rows(rows) = group.present() else { panic!("it has been read") };
+        let paths: Vec<&str> = rows.iter().map(|row| row.document.path.as_str()).collect();
+        assert_eq!(paths, ["c/09", "c/10"]);
+    }
+}
