@@ -39,7 +39,8 @@ fn person(at: u64) -> (DocumentPath, Fields) {
 }
 
 fn speaker(at: u64) -> (DocumentPath, Fields) {
-    let fields = [("votes".to_owned(), number(mix(at) % 100_000))];
+    let fields = [("votes", mix(at) % 100_000), ("stars", mix(at + 9) % 100)];
+    let fields = fields.map(|(name, value)| (name.to_owned(), number(value)));
     (path(&format!("rooms/r{}/speakers/s{}", at / SPEAKERS, at % SPEAKERS)), fields.into())
 }
 
@@ -149,6 +150,7 @@ async fn indexed_queries_read_what_they_return() {
     }
     counted(&mut world).await;
     unindexed(&mut world).await;
+    grouped(&mut world).await;
 }
 
 /// Counts that an index answers read no documents.
@@ -184,4 +186,23 @@ async fn unindexed(world: &mut World) {
     let (same, explanation) = world.explained(&query).await;
     assert_eq!(same, documents);
     assert_eq!((explanation.entries_scanned, explanation.suggestion), (10, None));
+}
+
+/// A group without an index of its own: in the order of names its collections are opened in turn.
+async fn grouped(world: &mut World) {
+    let (documents, explanation) = world.explained(&Query::group("speakers").with_limit(50)).await;
+    assert_eq!(documents.len(), 50);
+    assert!(explanation.entries_scanned <= 50 + 16, "{explanation:?}");
+    let query = Query::group("speakers")
+        .with_filter(field("stars"), Operator::GreaterThan, number(50))
+        .with_limit(50);
+    let (documents, explanation) = world.explained(&query).await;
+    assert_eq!(documents.len(), 50);
+    assert!(explanation.entries_scanned <= 4 * ROOMS, "{explanation:?}");
+    let suggested = definition("speakers", IndexScope::Group, "stars");
+    assert_eq!(explanation.suggestion, Some(suggested.clone()));
+    world.index(suggested).await;
+    let (same, explanation) = world.explained(&query).await;
+    assert_eq!(same, documents);
+    assert_eq!((explanation.entries_scanned, explanation.suggestion), (50, None));
 }

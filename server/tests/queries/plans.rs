@@ -268,7 +268,7 @@ async fn several_are_put_together() {
             # an order that an index has in part
             sort where the first 1 of 3 are equal
               scan index c(b); check documents
-            16 entries, 16 documents, 4 results
+            28 entries, 28 documents, 4 results
 
             # in
             merge 2 conditions
@@ -295,7 +295,7 @@ async fn several_are_put_together() {
 
             # what is not indexed
             scan documents; check documents
-            16 entries, 16 documents, 2 results
+            4 entries, 4 documents, 2 results
 
             # a group without its index, by name
             merge the collections c (1 opened)

@@ -17,7 +17,7 @@ use crate::engine::error::EngineError;
 use crate::store::Key;
 
 /// Rows read at a time: where many do not match, at first; of an unlimited query, at first; at most.
-const FIRST_ROWS: (usize, usize) = (16, 64);
+const FIRST_ROWS: (usize, usize) = (4, 64);
 const MOST_ROWS: usize = 1_024;
 /// What a contender may read before the other has its turn; doubles.
 const FIRST_BUDGET: u64 = 16;
