@@ -280,9 +280,13 @@ async fn explanations_tell_the_cost_and_the_index_that_would_help() {
     assert_eq!((found.len(), ids(&found)[0]), (5, "399"));
     assert!(explained.entries_scanned <= 6, "{explained:?}");
 
-    let range = of_kind.filter("n", Operator::GreaterThan, 200);
-    let (values, explained) = range.count().explain().await.unwrap();
+    let count = of_kind.clone().filter("n", Operator::GreaterThan, 200).count();
+    let (values, explained) = count.explain().await.unwrap();
     assert_eq!((values.count(), explained.results), (Some(10), 10));
+
+    let last = of_kind.order_by("n", Direction::Ascending).limit(3);
+    let (found, explained) = last.explain().await.unwrap();
+    assert_eq!(ids(&found), ["007", "027", "047"]);
     let help = explained.suggestion.expect("an index of both fields would help");
     assert_eq!((help.collection_id.as_str(), help.scope), ("items", IndexScope::Collection));
     let modes: Vec<_> =
