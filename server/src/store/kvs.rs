@@ -37,6 +37,7 @@ use surrealdb_kvs_any::Backends;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::backward::{Forward, Row, last_rows};
 use super::wal::LogFiles;
 use super::{
     Key, KeyRange, MAX_KEY, MAX_TRANSACTION, PER_WRITE, ScanDirection, Snapshot, Store, StoreError,
@@ -267,7 +268,7 @@ impl Store for KvsStore {
 
     async fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StoreError> {
         let open = self.shared.start(TransactionType::Read, "a snapshot").await?;
-        Ok(Arc::new(KvsSnapshot { open }))
+        Ok(Arc::new(KvsSnapshot { open, walks_back: self.shared.log.is_some() }))
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError> {
@@ -299,6 +300,8 @@ impl Drop for Open {
 
 struct KvsSnapshot {
     open: Open,
+    /// Backward scans are slow to begin: see [`last_rows`].
+    walks_back: bool,
 }
 
 #[async_trait]
@@ -352,7 +355,10 @@ impl KvsSnapshot {
         range: &KeyRange,
         direction: ScanDirection,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<Row>, StoreError> {
+        if direction == ScanDirection::Backward && self.walks_back {
+            return last_rows(self, range.clone(), limit).await;
+        }
         let range = KvsRange {
             start: KvsKey::from(range.start.as_slice()),
             end: KvsKey::from(range.end.as_slice()),
@@ -363,6 +369,16 @@ impl KvsSnapshot {
             ScanDirection::Backward => self.open.0.scanr(range, limit, 0, None).await,
         };
         Ok(page.map_err(|error| classify("scan", error))?.values)
+    }
+}
+
+#[async_trait]
+impl Forward for KvsSnapshot {
+    async fn first_rows(&self, range: KeyRange, limit: usize) -> Result<Vec<Row>, StoreError> {
+        if range.is_empty() {
+            return Ok(vec![]);
+        }
+        self.page(&range, ScanDirection::Forward, limit).await
     }
 }
 
