@@ -27,7 +27,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The full run: some eight minutes.
+    /// The full run: some five minutes.
     pub(crate) fn full(data: PathBuf) -> Plan {
         Plan {
             repetitions: 3,
