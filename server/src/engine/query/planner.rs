@@ -56,11 +56,7 @@ impl Planner<'_> {
     ) -> Access {
         let site = Site::Collection(collection.clone());
         let shape = self.shape(branch, &site);
-        let mut fits: Vec<Fit> = self
-            .candidates(branch, &site)
-            .iter()
-            .filter_map(|candidate| fit(&shape, candidate))
-            .collect();
+        let mut fits = self.fits(&shape);
         if let Some(best) = take_complete(&mut fits) {
             return Access::Scan(best.scan);
         }
@@ -76,11 +72,7 @@ impl Planner<'_> {
     pub(super) fn in_group(&self, branch: &Conjunction) -> Option<Access> {
         let site = Site::Group { parent: self.matcher.query().parent.clone() };
         let shape = self.shape(branch, &site);
-        let mut fits: Vec<Fit> = self
-            .candidates(branch, &site)
-            .iter()
-            .filter_map(|candidate| fit(&shape, candidate))
-            .collect();
+        let mut fits = self.fits(&shape);
         if let Some(best) = take_complete(&mut fits) {
             return Some(Access::Scan(best.scan));
         }
@@ -104,6 +96,12 @@ impl Planner<'_> {
 
     fn shape<'s>(&'s self, conjunction: &'s Conjunction, site: &'s Site) -> Shape<'s> {
         Shape { matcher: self.matcher, conjunction, site, ordered: self.ordered }
+    }
+
+    /// What the indexes can do for it.
+    fn fits(&self, shape: &Shape<'_>) -> Vec<Fit> {
+        let candidates = self.candidates(shape.conjunction, shape.site);
+        candidates.iter().filter_map(|candidate| fit(shape, candidate)).collect()
     }
 
     /// The indexes that have something to do with the conjunction.
