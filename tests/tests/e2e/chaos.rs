@@ -13,7 +13,7 @@ use futures::{FutureExt, StreamExt};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use tidemark_core::{Client, Direction, Operator, PendingWrite, Query, Value};
+use tidemark_core::{Client, Direction, Filter, Operator, PendingWrite, Query, Value};
 use tidemark_protocol::model::{
     DocumentPath, FieldPath, FieldTransform, Transform, Write, WriteOp,
 };
@@ -29,8 +29,9 @@ const WRITERS: usize = 4;
 const IN_FLIGHT: usize = 24;
 const COUNTERS: usize = 5;
 const STALLS: usize = 3;
-/// How many of the documents below each writer writes in the end, while a reader stalls.
-const FLOOD: usize = 120;
+/// How many of the documents below each writer writes in the end, while a reader stalls: together more
+/// than the sockets on the way can hold, which is some ten megabytes.
+const FLOOD: usize = 320;
 /// Bytes of the documents whose only purpose is to be more than a reader takes that has stalled.
 const BALLAST: usize = 16 * 1024;
 /// A small outbox, so that a stalled reader is coalesced and falls back to its token.
@@ -155,6 +156,36 @@ fn targets(client: &Client) -> Vec<(&'static str, Query, Expect)> {
                 |path: &&str| state[*path].fields.get("edited") == Some(&Value::from(true));
             under(state, "lines/").into_iter().filter(edited).collect()
         }),
+        ("last", busy().order_by("seq", Direction::Ascending).limit_to_last(7), |state| {
+            let all = by_seq(state, "rooms/busy/");
+            all[all.len().saturating_sub(7)..].to_vec()
+        }),
+        (
+            "page",
+            collection("lines").order_by("seq", Direction::Ascending).offset(5).limit(10),
+            |state| by_seq(state, "lines/").into_iter().skip(5).take(10).collect(),
+        ),
+        (
+            "group",
+            client.collection_group("messages").filter("seq", Operator::GreaterThan, 40),
+            |state| {
+                let all = by_seq(state, "rooms/busy/").into_iter();
+                all.filter(|path| seq(state, path) > 40).collect()
+            },
+        ),
+        (
+            "either",
+            collection("lines").matching(Filter::any([
+                Filter::field("seq", Operator::In, vec![1, 2]),
+                Filter::field("edited", Operator::Equal, true),
+            ])),
+            |state| {
+                let is_edited =
+                    |path: &str| state[path].fields.get("edited") == Some(&Value::from(true));
+                let all = under(state, "lines/").into_iter();
+                all.filter(|path| [1, 2].contains(&seq(state, path)) || is_edited(path)).collect()
+            },
+        ),
         ("counters", collection("counters"), |state| under(state, "counters/")),
         ("ballast", collection("ballast"), |state| under(state, "ballast/")),
     ]
