@@ -10,15 +10,16 @@ use tidemark_protocol::model::DocumentPath;
 use crate::aggregate::AggregateSnapshot;
 use crate::engine::diff;
 use crate::error::Error;
-use crate::snapshot::{ChangeKind, DocumentSnapshot, QuerySnapshot};
+use crate::snapshot::QuerySnapshot;
 
 /// How many snapshots wait for a slow app before they are merged.
 const QUEUE_LENGTH: usize = 16;
 
 /// What can wait in a queue.
 pub(crate) trait Queued {
-    /// Becomes what a listener sees that missed the moment between this and `next`.
-    fn take_in(&mut self, next: Self);
+    /// Becomes what a listener sees that missed the moment between this and `next`; `before` is what
+    /// it sees just before.
+    fn take_in(&mut self, before: &Self, next: Self);
 }
 
 /// A queue with one reader.
@@ -49,9 +50,9 @@ impl<S: Queued> SnapshotQueue<S> {
     pub(crate) fn push(&self, snapshot: S) {
         let mut state = self.state();
         let full = state.waiting.len() >= QUEUE_LENGTH;
-        match state.waiting.back_mut() {
-            Some(Ok(last)) if full => last.take_in(snapshot),
-            Some(Ok(_) | Err(_)) | None => state.waiting.push_back(Ok(snapshot)),
+        match state.waiting.make_contiguous() {
+            [.., Ok(before), Ok(last)] if full => last.take_in(before, snapshot),
+            _ => state.waiting.push_back(Ok(snapshot)),
         }
         state.wake();
     }
@@ -101,40 +102,78 @@ impl<S> QueueState<S> {
 }
 
 impl Queued for QuerySnapshot {
-    fn take_in(&mut self, next: QuerySnapshot) {
-        let base = undo(&next.documents, self.changes.iter().chain(&next.changes));
-        let touched: HashSet<DocumentPath> = self
-            .changes
-            .iter()
-            .chain(&next.changes)
-            .map(|change| change.document.path().clone())
-            .collect();
-        let changes =
-            diff::steps(&base, &next.documents, |_, document| touched.contains(document.path()));
+    fn take_in(&mut self, before: &QuerySnapshot, next: QuerySnapshot) {
+        // Not all that differs was told: some listeners do not want to know of metadata.
+        let told: HashSet<&DocumentPath> =
+            self.changes.iter().chain(&next.changes).map(|change| change.document.path()).collect();
+        let changes = diff::steps(&before.documents, &next.documents, |old, new| {
+            told.contains(new.path()) && !old.looks_like(new)
+        });
         *self = QuerySnapshot { changes, ..next };
     }
 }
 
 impl Queued for AggregateSnapshot {
-    fn take_in(&mut self, next: AggregateSnapshot) {
+    fn take_in(&mut self, _before: &AggregateSnapshot, next: AggregateSnapshot) {
         *self = next;
     }
 }
 
-/// The documents before these changes; those changed in place keep their new content.
-fn undo<'a>(
-    documents: &[DocumentSnapshot],
-    changes: impl DoubleEndedIterator<Item = &'a crate::snapshot::DocumentChange>,
-) -> Vec<DocumentSnapshot> {
-    let mut documents = documents.to_vec();
-    for change in changes.rev() {
-        let document = match (change.kind, change.new_index) {
-            (ChangeKind::Added | ChangeKind::Modified, Some(index)) => documents.remove(index),
-            (ChangeKind::Removed, _) | (_, None) => change.document.clone(),
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use tidemark_protocol::model::{Document, Fields, Value, Version};
+
+    use super::*;
+    use crate::snapshot::{ChangeKind, DocumentChange, DocumentSnapshot, SnapshotMetadata};
+
+    fn row(n: i64, version: u64) -> DocumentSnapshot {
+        let document = Document {
+            path: DocumentPath::parse("c/a").unwrap(),
+            fields: Fields::from([("n".to_owned(), Value::Integer(n))]),
+            create_version: Version(1),
+            update_version: Version(version),
         };
-        if let Some(index) = change.old_index {
-            documents.insert(index, document);
-        }
+        DocumentSnapshot::existing(Arc::new(document), SnapshotMetadata::default())
     }
-    documents
+
+    fn snapshot(
+        version: u64,
+        changes: Vec<DocumentChange>,
+        rows: &[&DocumentSnapshot],
+    ) -> QuerySnapshot {
+        let documents = Arc::new(rows.iter().map(|row| (*row).clone()).collect());
+        let metadata = SnapshotMetadata::default();
+        QuerySnapshot { documents, changes, metadata, version: Version(version) }
+    }
+
+    /// What is told of a document that the app saw, that left, and that is there again.
+    fn told(seen: &DocumentSnapshot, left: &DocumentSnapshot, back: &DocumentSnapshot) -> usize {
+        let change = |kind, row: &DocumentSnapshot, old_index, new_index| DocumentChange {
+            kind,
+            document: row.clone(),
+            old_index,
+            new_index,
+        };
+        let before = snapshot(1, vec![], &[seen]);
+        let removed = change(ChangeKind::Removed, left, Some(0), None);
+        let added = change(ChangeKind::Added, back, None, Some(0));
+        let mut merged = snapshot(2, vec![removed], &[]);
+        merged.take_in(&before, snapshot(3, vec![added], &[back]));
+        assert_eq!(merged.documents.len(), 1);
+        assert!(merged.changes.iter().all(|change| change.kind == ChangeKind::Modified));
+        merged.changes.len()
+    }
+
+    #[test]
+    fn what_left_and_came_back_while_nobody_looked_is_told_only_if_it_changed() {
+        let (old, newer, other) = (row(1, 1), row(1, 2), row(2, 2));
+        assert_eq!(told(&old, &old, &old), 0);
+        assert_eq!(told(&old, &old, &newer), 1);
+        assert_eq!(told(&old, &old, &other), 1);
+        // It changed before it left.
+        assert_eq!(told(&old, &other, &other), 1);
+    }
 }

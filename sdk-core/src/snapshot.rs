@@ -104,6 +104,15 @@ impl DocumentSnapshot {
     pub fn update_version(&self) -> Version {
         self.document().map_or(Version::NONE, |document| document.update_version)
     }
+
+    /// Whether there is nothing to tell of this after the other: also the versions and what is pending
+    /// are the same. `from_cache` is the whole result's.
+    pub(crate) fn looks_like(&self, other: &DocumentSnapshot) -> bool {
+        self.metadata.has_pending_writes == other.metadata.has_pending_writes
+            && self.create_version() == other.create_version()
+            && self.update_version() == other.update_version()
+            && self == other
+    }
 }
 
 /// Equal when both show the same document with the same fields; versions and metadata aside.

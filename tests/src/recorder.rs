@@ -20,7 +20,6 @@ const THOROUGH: usize = 50;
 #[derive(Debug)]
 pub struct Recorder {
     name: String,
-    is_window: bool,
     /// The documents as the changes alone built them.
     built: Vec<Arc<Line>>,
     /// The newest version of each document that was told as added or modified.
@@ -56,14 +55,7 @@ impl Recorder {
     /// A recorder for the listener of this name.
     pub fn new(name: &str) -> Recorder {
         let name = name.to_owned();
-        let (built, told, points) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Recorder { name, is_window: false, built, told, points }
-    }
-
-    /// The listener's query has a limit or an offset: documents leave and come back unchanged.
-    #[must_use]
-    pub fn of_window(self) -> Recorder {
-        Recorder { is_window: true, ..self }
+        Recorder { name, built: Vec::new(), told: BTreeMap::new(), points: Vec::new() }
     }
 
     /// How many snapshots came.
@@ -117,9 +109,7 @@ impl Recorder {
             "{name}: {path} stepped back from {told} to {}",
             line.updated
         );
-        // What left a window and came back while the app was slow is told as modified.
-        let may_repeat = self.is_window && kind == ChangeKind::Modified;
-        let news = kind == ChangeKind::Added || told < line.updated || may_repeat;
+        let news = kind == ChangeKind::Added || told < line.updated;
         let (old, new) = (change.old, change.new);
         assert!(
             news,

@@ -143,7 +143,7 @@ impl View {
         // Last, where they do not move: some listeners are not told of them.
         let rows: HashMap<_, _> = before.iter().map(|row| (row.path(), row)).collect();
         for (index, row) in after.iter().enumerate() {
-            if rows.get(row.path()).is_some_and(|old| *old == row && !same(old, row)) {
+            if rows.get(row.path()).is_some_and(|old| *old == row && !old.looks_like(row)) {
                 let (kind, document) = (ChangeKind::Modified, row.clone());
                 let (old_index, new_index) = (Some(index), Some(index));
                 steps.push((DocumentChange { kind, document, old_index, new_index }, true));
@@ -222,7 +222,7 @@ impl View {
         let old_index =
             self.find(before).expect("it was found, and its order has not changed since");
         let old = &self.all[old_index];
-        if same(old, &row) {
+        if old.looks_like(&row) {
             return;
         }
         let metadata_only = *old == row;
@@ -292,14 +292,6 @@ impl View {
         }
         all.extend(former);
     }
-}
-
-/// Whether two rows of one path look the same, metadata and versions included.
-fn same(old: &DocumentSnapshot, new: &DocumentSnapshot) -> bool {
-    old.metadata == new.metadata
-        && old.create_version() == new.create_version()
-        && old.update_version() == new.update_version()
-        && old == new
 }
 
 #[cfg(test)]

@@ -135,9 +135,6 @@ async fn write(
     }
 }
 
-/// Those of the targets that show a part of an order.
-const WINDOWS: [&str; 4] = ["newest", "few", "last", "page"];
-
 /// What is listened to, and the same by hand.
 fn targets(client: &Client) -> Vec<(&'static str, Query, Expect)> {
     let collection = |path: &str| client.collection(path).unwrap().query();
@@ -220,9 +217,6 @@ async fn record(
     mut end: watch::Receiver<Option<Arc<State>>>,
 ) -> Recorder {
     let mut recorder = Recorder::new(&name);
-    if WINDOWS.iter().any(|window| name.ends_with(window)) {
-        recorder = recorder.of_window();
-    }
     let mut listener = query.listen();
     loop {
         let last = end.borrow_and_update().clone();
