@@ -224,7 +224,7 @@ impl Documents {
 
     /// Whether pending writes could be in the query's result.
     pub(crate) fn has_pending_of(&self, query: &Query) -> bool {
-        self.pending.iter().any(|path| is_over(query, path))
+        self.pending.iter().any(|path| query.is_over(path.as_str()))
     }
 
     /// Another base with this client's pending writes on top, those aside that it contains: what a
@@ -271,20 +271,6 @@ impl Documents {
             }
         }
     }
-}
-
-/// Whether the document is in a collection that the query is over.
-fn is_over(query: &Query, path: &DocumentPath) -> bool {
-    if path.collection_id() != query.collection_id {
-        return false;
-    }
-    if !query.all_descendants {
-        return path.parent().parent() == query.parent;
-    }
-    query.parent.as_ref().is_none_or(|parent| {
-        let below = path.as_str().strip_prefix(parent.as_str());
-        below.is_some_and(|below| below.starts_with('/'))
-    })
 }
 
 impl Entry {

@@ -229,8 +229,7 @@ impl Attach {
             let rows =
                 self.basis.snapshot.scan(range.clone(), ScanDirection::Forward, LOG_ROWS).await?;
             let Some((last, _)) = rows.last() else { return Ok(Ok(nets)) };
-            range.start.clone_from(last);
-            range.start.push(0);
+            range.go_past(last, ScanDirection::Forward);
             let done = rows.len() < LOG_ROWS;
             for (_, value) in rows {
                 bytes += add_nets(&mut nets, &job.source, value)?;

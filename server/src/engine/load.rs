@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tidemark_protocol::model::{AggregateState, Aggregation, AggregationKind, Matcher};
+use tidemark_protocol::model::{AggregateState, Aggregation, Matcher};
 
 use super::commit::Stored;
 use super::error::EngineError;
@@ -70,7 +70,7 @@ async fn aggregate(
 ) -> Result<AggregateState, EngineError> {
     let mut state = AggregateState::new(aggregations);
     let mut rows = Rows::new(basis.view(), matcher, Wanted::all_in_any_order());
-    if aggregations.iter().all(|it| matches!(it.kind, AggregationKind::Count { .. })) {
+    if aggregations.iter().all(|it| it.kind.field().is_none()) {
         state.add_count(rows.count().await?);
         return Ok(state);
     }

@@ -88,7 +88,7 @@ impl Answer<'_> {
 
     async fn query(&self, query: &Query, explain: bool) -> Result<(), EngineError> {
         let cancelled = || self.outbox.is_closed();
-        let matcher = Matcher::new(forward(query));
+        let matcher = Matcher::new(query.forward());
         let wanted = Wanted { ordered: true, take: reach(query), cancelled: &cancelled };
         let mut rows = Rows::new(self.view(), &matcher, wanted);
         let mut frames = self.frames();
@@ -121,7 +121,7 @@ impl Answer<'_> {
     ) -> Result<(), EngineError> {
         let cancelled = || self.outbox.is_closed();
         let query = &aggregate.matched();
-        let matcher = Matcher::new(forward(query));
+        let matcher = Matcher::new(query.forward());
         let most = counted_at_most(aggregate);
         let take = reach(query).min(most.saturating_add(query.offset as usize));
         let is_part = query.limit.is_some() || query.offset > 0 || query.nearest.is_some();
@@ -149,11 +149,6 @@ impl Answer<'_> {
     }
 }
 
-/// The query whose first documents are the result; the last ones are those of the reversed query.
-fn forward(query: &Query) -> Query {
-    if query.limit_to_last { query.reversed() } else { query.clone() }
-}
-
 /// How many documents of the order have to be known.
 fn reach(query: &Query) -> usize {
     match (query.limit, &query.nearest) {
@@ -163,8 +158,7 @@ fn reach(query: &Query) -> usize {
 }
 
 fn is_count(aggregate: &AggregateQuery) -> bool {
-    let is_count = |kind: &AggregationKind| matches!(kind, AggregationKind::Count { .. });
-    aggregate.aggregations.iter().all(|aggregation| is_count(&aggregation.kind))
+    aggregate.aggregations.iter().all(|it| it.kind.field().is_none())
         && aggregate.query.nearest.is_none()
 }
 

@@ -129,7 +129,7 @@ impl Source {
         match self {
             Source::Query { matcher, .. }
             | Source::Window { matcher, .. }
-            | Source::Aggregate { matcher, .. } => is_in_scope(matcher.query(), path),
+            | Source::Aggregate { matcher, .. } => matcher.query().is_over(path),
             Source::Documents(paths) => paths.binary_search_by(|it| it.as_str().cmp(path)).is_ok(),
         }
     }
@@ -137,63 +137,20 @@ impl Source {
 
 /// Compiles the query for all documents, those first that the span is counted from.
 fn matcher(query: &Query) -> Matcher {
-    let query = if query.limit_to_last { query.reversed() } else { query.clone() };
     Matcher::new(Query {
         offset: 0,
         limit: None,
         limit_to_last: false,
         projection: None,
         nearest: None,
-        ..query
+        ..query.forward()
     })
-}
-
-/// Whether a document of this path is in the query's collections.
-pub(super) fn is_in_scope(query: &Query, path: &str) -> bool {
-    let Some((collection, _)) = path.rsplit_once('/') else { return false };
-    let (above, id) = match collection.rsplit_once('/') {
-        Some((above, id)) => (Some(above), id),
-        None => (None, collection),
-    };
-    if id != query.collection_id {
-        return false;
-    }
-    match (&query.parent, above) {
-        (None, None) => true,
-        (None, Some(_)) => query.all_descendants,
-        (Some(_), None) => false,
-        (Some(parent), Some(above)) => match above.strip_prefix(parent.as_str()) {
-            Some(rest) => rest.is_empty() || (query.all_descendants && rest.starts_with('/')),
-            None => false,
-        },
-    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use tidemark_protocol::model::CollectionPath;
-
     use super::*;
-
-    #[test]
-    fn scope_is_told_by_the_path() {
-        let collection = |path| Query::collection(&CollectionPath::parse(path).unwrap());
-        let under = |parent| Query {
-            parent: Some(DocumentPath::parse(parent).unwrap()),
-            ..Query::group("c")
-        };
-        for (query, inside) in [
-            (collection("c"), vec!["c/1"]),
-            (collection("p/1/c"), vec!["p/1/c/1"]),
-            (Query::group("c"), vec!["c/1", "p/1/c/1", "p/1/q/1/c/1", "p/10/c/1"]),
-            (under("p/1"), vec!["p/1/c/1", "p/1/q/1/c/1"]),
-        ] {
-            for path in ["c/1", "p/1/c/1", "p/1/q/1/c/1", "p/10/c/1", "p/1", "d/1", "c/1/d/1"] {
-                assert_eq!(is_in_scope(&query, path), inside.contains(&path), "{query:?} {path}");
-            }
-        }
-    }
 
     #[test]
     fn a_span_is_a_part_of_the_rows_there_are() {

@@ -336,13 +336,7 @@ impl Snapshot for KvsSnapshot {
             let last = values.len() < page;
             rows.extend(values.into_iter().map(|(key, value)| (key, Bytes::from(value))));
             let Some((key, _)) = rows.last().filter(|_| !last && rows.len() < limit) else { break };
-            match direction {
-                ScanDirection::Forward => {
-                    rest.start.clone_from(key);
-                    rest.start.push(0);
-                }
-                ScanDirection::Backward => rest.end.clone_from(key),
-            }
+            rest.go_past(key, direction);
             tokio::task::yield_now().await;
         }
         Ok(rows)

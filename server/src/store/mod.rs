@@ -107,6 +107,22 @@ impl KeyRange {
         Self { start: prefix.to_vec(), end: after_prefix(prefix) }
     }
 
+    /// Leaves out a key that was read last, in this direction, and what was read before it.
+    pub fn go_past(&mut self, last: &[u8], direction: ScanDirection) {
+        match direction {
+            ScanDirection::Forward => {
+                self.start.clear();
+                self.start.extend_from_slice(last);
+                // The least key above it.
+                self.start.push(0);
+            }
+            ScanDirection::Backward => {
+                self.end.clear();
+                self.end.extend_from_slice(last);
+            }
+        }
+    }
+
     /// Whether no key can be in the range.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -229,5 +245,13 @@ mod tests {
         assert!(vec![0xFF; MAX_KEY] < top.end);
         assert!(KeyRange::prefix(b"").start < vec![0]);
         assert!(KeyRange { start: b"b".to_vec(), end: b"b".to_vec() }.is_empty());
+    }
+
+    #[test]
+    fn what_is_past_a_key_follows_it_at_once() {
+        let mut range = KeyRange::prefix(b"a");
+        range.go_past(b"a1", ScanDirection::Forward);
+        range.go_past(b"a5", ScanDirection::Backward);
+        assert_eq!(range, KeyRange { start: b"a1\0".to_vec(), end: b"a5".to_vec() });
     }
 }

@@ -8,17 +8,12 @@ use super::query::Query;
 use super::value::Value;
 
 /// The documents that a query finds among these, in its order. Its projection is not applied: see
-/// [`Query::result`].
-///
-/// # Panics
-/// If the query does not [`validate`](Query::validate).
+/// [`Query::result`]. Of a query that [`validate`](Query::validate)s.
 pub fn evaluate<'a>(
     query: &Query,
     documents: impl IntoIterator<Item = &'a Document>,
 ) -> Vec<&'a Document> {
-    // The last documents are the first from the other end.
-    let forward = if query.limit_to_last { query.reversed() } else { query.clone() };
-    let matcher = Matcher::new(forward);
+    let matcher = Matcher::new(query.forward());
     let mut found: Vec<&Document> =
         documents.into_iter().filter(|document| matcher.matches(document)).collect();
     found.sort_by(|a, b| matcher.compare(a, b));
@@ -34,10 +29,8 @@ pub fn evaluate<'a>(
     found
 }
 
-/// The values of aggregations over these documents.
-///
-/// # Panics
-/// If the query does not [`validate`](AggregateQuery::validate).
+/// The values of aggregations over these documents, of a query that
+/// [`validate`](AggregateQuery::validate)s.
 pub fn aggregate<'a>(
     query: &AggregateQuery,
     documents: impl IntoIterator<Item = &'a Document>,

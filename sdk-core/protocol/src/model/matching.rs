@@ -5,44 +5,20 @@ use std::cmp::Ordering;
 
 use super::document::Document;
 use super::field_path::FieldPath;
-use super::path::{CollectionPath, DocumentPath};
 use super::query::{Cursor, Direction, FieldFilter, Filter, Operator, Order, Query};
 use super::value::{TypeOrder, Value};
-
-/// Which collections are meant.
-#[derive(Clone, Debug)]
-enum Source {
-    One(CollectionPath),
-    /// All of an id, under a document or anywhere.
-    Group {
-        parent: Option<DocumentPath>,
-        id: String,
-    },
-}
 
 /// A query with its full order computed once.
 #[derive(Clone, Debug)]
 pub struct Matcher {
     query: Query,
     order: Vec<Order>,
-    source: Source,
 }
 
 impl Matcher {
-    /// Compiles a query.
-    ///
-    /// # Panics
-    /// If the query does not [`validate`](Query::validate).
+    /// Compiles a query that [`validate`](Query::validate)s.
     pub fn new(query: Query) -> Matcher {
-        Matcher {
-            order: query.full_order(),
-            source: if query.all_descendants {
-                Source::Group { parent: query.parent.clone(), id: query.collection_id.clone() }
-            } else {
-                Source::One(query.collection_path())
-            },
-            query,
-        }
+        Matcher { order: query.full_order(), query }
     }
 
     /// The query.
@@ -57,7 +33,7 @@ impl Matcher {
 
     /// Whether the document is in the result, limit aside.
     pub fn matches(&self, document: &Document) -> bool {
-        self.source.contains(&document.path)
+        self.query.is_over(document.path.as_str())
             && self.query.filter.as_ref().is_none_or(|filter| holds(document, filter))
             && self.order.iter().all(|order| has(document, &order.field))
             && self.query.start.as_ref().is_none_or(|start| self.is_after_start(document, start))
@@ -93,21 +69,6 @@ impl Matcher {
             })
             .find(|ordering| ordering.is_ne())
             .unwrap_or(Ordering::Equal)
-    }
-}
-
-impl Source {
-    fn contains(&self, path: &DocumentPath) -> bool {
-        match self {
-            Source::One(collection) => collection.contains(path),
-            Source::Group { parent, id } => {
-                path.split().0.rsplit('/').next() == Some(id)
-                    && parent.as_ref().is_none_or(|parent| {
-                        let below = path.as_str().strip_prefix(parent.as_str());
-                        below.is_some_and(|below| below.starts_with('/'))
-                    })
-            }
-        }
     }
 }
 

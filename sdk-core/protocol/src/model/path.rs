@@ -60,6 +60,11 @@ impl DocumentPath {
         self.0.split('/')
     }
 
+    /// Whether the document is somewhere under another path, of a document or of a collection.
+    pub fn is_below(&self, above: &str) -> bool {
+        is_below(&self.0, above)
+    }
+
     /// The collection, and the id within it.
     pub(crate) fn split(&self) -> (&str, &str) {
         self.0.rsplit_once('/').expect("a document path has at least two segments")
@@ -109,6 +114,10 @@ impl CollectionPath {
     pub fn contains(&self, path: &DocumentPath) -> bool {
         path.split().0 == &*self.0
     }
+}
+
+pub(crate) fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Checks a path; the number of its segments.

@@ -9,7 +9,7 @@ use super::field_path::FieldPath;
 use super::limits;
 use super::matching::Matcher;
 use super::nearest::Nearest;
-use super::path::{CollectionPath, DocumentPath, validate_id};
+use super::path::{CollectionPath, DocumentPath, is_below, validate_id};
 use super::value::Value;
 
 /// A query over a collection or, `all_descendants`, a collection group. Build with
@@ -333,6 +333,32 @@ impl Query {
             }
         }
         order
+    }
+
+    /// The query whose first documents are the result: for the last documents, the one from the other
+    /// end.
+    #[must_use]
+    pub fn forward(&self) -> Query {
+        if self.limit_to_last { self.reversed() } else { self.clone() }
+    }
+
+    /// Whether a document of this path is in the query's collections.
+    pub fn is_over(&self, path: &str) -> bool {
+        let Some((collection, _)) = path.rsplit_once('/') else { return false };
+        let (above, id) = match collection.rsplit_once('/') {
+            Some((above, id)) => (Some(above), id),
+            None => (None, collection),
+        };
+        id == self.collection_id
+            && match (&self.parent, above) {
+                (None, None) => true,
+                (None, Some(_)) => self.all_descendants,
+                (Some(_), None) => false,
+                (Some(parent), Some(above)) => {
+                    above == parent.as_str()
+                        || (self.all_descendants && is_below(above, parent.as_str()))
+                }
+            }
     }
 
     /// Whether the document is in the result, limit aside: collection, filters, the presence of

@@ -1,7 +1,7 @@
 //! What makes a query valid: Firestore's limits and conditions. The answers of its emulator are the
 //! tests. Driven by whoever takes a query in; nothing here looks at documents.
 
-use super::aggregate::{AggregateQuery, AggregationKind};
+use super::aggregate::AggregateQuery;
 use super::disjunctions::Terms;
 use super::error::ModelError;
 use super::field_path::{FieldPath, validate_field_name};
@@ -30,18 +30,14 @@ impl Query {
     }
 
     fn validate_filters(&self) -> Result<(), ModelError> {
-        let mut conditions = 0;
-        if let Some(filter) = &self.filter {
-            validate_depth(filter, limits::FILTER_DEPTH)?;
-            self.field_filters().try_for_each(validate_condition)?;
-            self.validate_negations(filter)?;
-            let terms = Terms::of(filter)?;
-            conditions = terms.count();
-            self.check_components(conditions)?;
-            terms.validate(filter)?;
-            self.validate_inequalities()?;
-        }
-        self.check_components(conditions)
+        let Some(filter) = &self.filter else { return self.check_components(0) };
+        validate_depth(filter, limits::FILTER_DEPTH)?;
+        self.field_filters().try_for_each(validate_condition)?;
+        self.validate_negations(filter)?;
+        let terms = Terms::of(filter)?;
+        self.check_components(terms.count())?;
+        terms.validate(filter)?;
+        self.validate_inequalities()
     }
 
     /// A parent counts as a filter.
@@ -168,16 +164,12 @@ impl AggregateQuery {
                     aggregation.alias
                 )));
             }
-            self.validate_aggregated(&aggregation.kind)?;
+            aggregation.kind.field().map_or(Ok(()), |field| self.validate_aggregated(field))?;
         }
         Ok(())
     }
 
-    fn validate_aggregated(&self, kind: &AggregationKind) -> Result<(), ModelError> {
-        let field = match kind {
-            AggregationKind::Count { .. } => return Ok(()),
-            AggregationKind::Sum(field) | AggregationKind::Average(field) => field,
-        };
+    fn validate_aggregated(&self, field: &FieldPath) -> Result<(), ModelError> {
         validate_path(field)?;
         let problem = if field.is_document_id() {
             "names are no numbers"
@@ -191,9 +183,7 @@ impl AggregateQuery {
         };
         Err(ModelError::invalid(format!("{field} cannot be aggregated: {problem}")))
     }
-}
 
-impl AggregateQuery {
     fn concerns_names(&self) -> bool {
         let orders = self.query.order_by.iter().map(|order| &order.field);
         let filters = self.query.field_filters().map(|filter| &filter.field);

@@ -269,3 +269,20 @@ fn limits_of_queries_are_stated() {
     );
     assert!(named(0).is_err());
 }
+
+#[test]
+fn scope_is_told_by_the_path() {
+    let collection = |path| Query::collection(&CollectionPath::parse(path).unwrap());
+    let under =
+        |parent| Query { parent: Some(DocumentPath::parse(parent).unwrap()), ..Query::group("c") };
+    for (query, inside) in [
+        (collection("c"), vec!["c/1"]),
+        (collection("p/1/c"), vec!["p/1/c/1"]),
+        (Query::group("c"), vec!["c/1", "p/1/c/1", "p/1/q/1/c/1", "p/10/c/1"]),
+        (under("p/1"), vec!["p/1/c/1", "p/1/q/1/c/1"]),
+    ] {
+        for path in ["c/1", "p/1/c/1", "p/1/q/1/c/1", "p/10/c/1", "p/1", "d/1", "c/1/d/1"] {
+            assert_eq!(query.is_over(path), inside.contains(&path), "{query:?} {path}");
+        }
+    }
+}

@@ -92,8 +92,7 @@ async fn expected(
         let Some((key, _)) = next.into_iter().next() else { break };
         let collection: CollectionPath = Keys::collection_of(&key).map_err(EngineError::corrupt)?;
         documents += count(snapshot, keys.collection(&collection)).await?;
-        collections.start = key;
-        collections.start.push(0);
+        collections.go_past(&key, ScanDirection::Forward);
     }
     Ok(Some(Expected { collection_id: Some(collection_id.to_owned()), documents }))
 }
@@ -103,9 +102,8 @@ async fn count(snapshot: &dyn Snapshot, mut range: KeyRange) -> Result<u64, Engi
     loop {
         let rows = snapshot.scan(range.clone(), ScanDirection::Forward, COUNT_ROWS).await?;
         count += rows.len() as u64;
-        let Some((last, _)) = rows.into_iter().next_back() else { return Ok(count) };
-        range.start = last;
-        range.start.push(0);
+        let Some((last, _)) = rows.last() else { return Ok(count) };
+        range.go_past(last, ScanDirection::Forward);
         // A store in memory never waits: others get their turn here.
         tokio::task::yield_now().await;
     }

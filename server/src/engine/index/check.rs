@@ -147,8 +147,7 @@ impl<'a> Pages<'a> {
         let range = self.rest.clone();
         let rows = self.snapshot.scan(range, ScanDirection::Forward, PAGE_ROWS).await?;
         let Some((last, _)) = rows.last() else { return Ok(None) };
-        self.rest.start.clone_from(last);
-        self.rest.start.push(0);
+        self.rest.go_past(last, ScanDirection::Forward);
         Ok(Some(rows))
     }
 }

@@ -208,8 +208,7 @@ impl<'a> Chunking<'a> {
     async fn page(&self, range: &KeyRange) -> Result<Option<Vec<(Key, Bytes)>>, EngineError> {
         let mut rest = range.clone();
         if self.cursor.after >= rest.start {
-            rest.start.clone_from(&self.cursor.after);
-            rest.start.push(0);
+            rest.go_past(&self.cursor.after, ScanDirection::Forward);
         }
         if rest.is_empty() {
             return Ok(None);
@@ -347,8 +346,8 @@ impl<'a> Chunking<'a> {
         let mut range = self.keys.collections_of(collection_id);
         let prefix = range.start.len();
         if !self.cursor.collection.is_empty() {
-            range.start.extend_from_slice(&self.cursor.collection);
-            range.start.push(0);
+            let last = [range.start.as_slice(), &self.cursor.collection].concat();
+            range.go_past(&last, ScanDirection::Forward);
         }
         let next = self.snapshot.scan(range, ScanDirection::Forward, 1).await?;
         self.cursor.collection = match next.into_iter().next() {

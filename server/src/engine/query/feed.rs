@@ -79,13 +79,8 @@ impl Feed {
             }
             let wanted = limit - rows.len();
             let found = cx.view.snapshot.scan(range.clone(), self.direction, wanted).await?;
-            match (found.last(), self.direction) {
-                (Some((last, _)), ScanDirection::Forward) => {
-                    range.start.clone_from(last);
-                    range.start.push(0);
-                }
-                (Some((last, _)), ScanDirection::Backward) => range.end.clone_from(last),
-                (None, _) => {}
+            if let Some((last, _)) = found.last() {
+                range.go_past(last, self.direction);
             }
             if found.len() < wanted {
                 self.ranges.pop_front();
@@ -153,10 +148,7 @@ impl Feed {
             }
             Source::Paths { parent, inverted } => {
                 let path = name.group_document(*inverted)?;
-                let below = |parent: &str| {
-                    path.as_str().strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'))
-                };
-                if parent.as_ref().is_some_and(|parent| !below(parent.as_str())) {
+                if parent.as_ref().is_some_and(|parent| !path.is_below(parent.as_str())) {
                     return Ok(None);
                 }
                 cx.view.keys.document(&path)

@@ -59,13 +59,7 @@ impl Sites {
         self.ended = rows.len() < self.rows;
         self.rows = (self.rows * 4).min(ROWS.1);
         if let Some((last, _)) = rows.last() {
-            match direction {
-                ScanDirection::Forward => {
-                    self.range.start.clone_from(last);
-                    self.range.start.push(0);
-                }
-                ScanDirection::Backward => self.range.end.clone_from(last),
-            }
+            self.range.go_past(last, direction);
         }
         for (key, _) in rows {
             self.waiting.push_back(Keys::collection_of(&key)?);
@@ -104,13 +98,7 @@ impl Sites {
         let place = document.segments().cmp(collection.segments());
         match self.direction {
             Direction::Ascending => place.is_lt(),
-            Direction::Descending => {
-                let is_within = document
-                    .as_str()
-                    .strip_prefix(collection.as_str())
-                    .is_some_and(|rest| rest.starts_with('/'));
-                place.is_gt() && !is_within
-            }
+            Direction::Descending => place.is_gt() && !document.is_below(collection.as_str()),
         }
     }
 
