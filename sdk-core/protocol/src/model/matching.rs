@@ -42,7 +42,12 @@ impl Matcher {
 
     /// The order of two documents in the result.
     pub fn compare(&self, a: &Document, b: &Document) -> Ordering {
-        self.order
+        self.compare_by_first(self.order.len(), a, b)
+    }
+
+    /// Their order as far as the first clauses tell.
+    pub fn compare_by_first(&self, clauses: usize, a: &Document, b: &Document) -> Ordering {
+        self.order[..clauses]
             .iter()
             .map(|order| compare_by(order, a, b))
             .find(|ordering| ordering.is_ne())

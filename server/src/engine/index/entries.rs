@@ -92,7 +92,7 @@ pub(super) fn cut_value(value: &Value, descending: bool, limit: usize, out: &mut
     truncated
 }
 
-pub(super) fn invert(bytes: &mut [u8]) {
+pub(in crate::engine) fn invert(bytes: &mut [u8]) {
     bytes.iter_mut().for_each(|byte| *byte = !*byte);
 }
 

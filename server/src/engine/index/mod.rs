@@ -25,7 +25,7 @@ pub(super) use change::IndexChange;
 pub use check::IndexCheck;
 pub(super) use collections::KnownCollections;
 pub(super) use document::TooManyBytes;
-pub(super) use entries::{EntryKind, append_indexed, entry_name};
+pub(super) use entries::{EntryKind, append_indexed, entry_name, invert};
 pub(super) use list::KeyWrite;
 pub(super) use records::{fresh, load};
 pub(super) use set::{Composite, IndexSet};

@@ -11,7 +11,7 @@ use tidemark_protocol::model::{
 use super::conjunction::Conjunction;
 use super::plan::{Scan, Site, Source};
 use super::span::{Position, Span, ValueSpans, narrow};
-use crate::engine::index::{Composite, EntryKind, append_indexed};
+use crate::engine::index::{Composite, EntryKind, append_indexed, invert};
 use crate::engine::keys::Keys;
 use crate::store::{Key, ScanDirection};
 
@@ -302,7 +302,7 @@ impl Fitting<'_> {
         let found = ValueSpans::of(on_field(), |value| {
             let (mut bytes, cut) = self.candidate.encode(tail, value);
             if descending {
-                bytes.iter_mut().for_each(|byte| *byte = !*byte);
+                invert(&mut bytes);
             }
             (bytes, cut)
         });

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidemark_protocol::model::{Document, DocumentPath, Matcher, Order};
+use tidemark_protocol::model::{DocumentPath, Matcher};
 
 use super::context::Context;
 use super::feed::{Batch, Feed, Found};
@@ -274,13 +274,16 @@ impl Stream {
         if !self.matcher.as_deref().unwrap_or(cx.matcher).matches(&stored.document) {
             return Ok(false);
         }
-        let order = cx.matcher.order();
-        let is_ready = !cx.ordered || (self.presorted >= order.len() && !truncated);
+        let clauses = cx.matcher.order().len();
+        let is_ready = !cx.ordered || (self.presorted >= clauses && !truncated);
         let continues = !is_ready
             && self.last.as_ref().is_some_and(|(last, last_truncated)| {
                 (truncated && *last_truncated)
-                    || (self.presorted < order.len()
-                        && agree(&order[..self.presorted], &last.document, &stored.document))
+                    || (self.presorted < clauses
+                        && cx
+                            .matcher
+                            .compare_by_first(self.presorted, &last.document, &stored.document)
+                            .is_eq())
             });
         if !continues {
             self.close_run(cx).await?;
@@ -309,19 +312,6 @@ impl Stream {
         self.ready.extend(run);
         Ok(())
     }
-}
-
-/// Whether the documents are equal in these clauses.
-fn agree(order: &[Order], a: &Document, b: &Document) -> bool {
-    order.iter().all(|clause| {
-        if clause.field.is_document_id() {
-            return a.path == b.path;
-        }
-        match (a.get(&clause.field), b.get(&clause.field)) {
-            (Some(a), Some(b)) => a.compare(b).is_eq(),
-            (a, b) => a.is_none() && b.is_none(),
-        }
-    })
 }
 
 fn label(access: &Access) -> String {
