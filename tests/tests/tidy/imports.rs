@@ -75,7 +75,7 @@ const RULES: &[Rule] = &[
     Rule {
         folder: "",
         name: "automerge",
-        homes: &["sdk-core/protocol/src/model/collab.rs"],
+        homes: &["sdk-core/protocol/src/model/collab"],
         fix: PURE_MODEL,
     },
     Rule { folder: "", name: "tidemark_tests", homes: &["tests/"], fix: TOP_FIX },

@@ -1,0 +1,1 @@
+//! The simulator: clients and the server's engine in one thread.
