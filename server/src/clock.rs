@@ -12,6 +12,10 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
     /// Time since some fixed moment; never steps back.
     fn monotonic(&self) -> Duration;
+    /// Randomness; a simulation gives one that repeats.
+    fn seed(&self) -> Seed {
+        Seed::from_system()
+    }
 }
 
 /// The machine's clocks.

@@ -1,7 +1,7 @@
 //! Bringing a target to a version: its whole result, or what changed since its resume token. Runs
 //! in a task of its own over a snapshot and sends into the place kept for it in the stream.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -82,7 +82,7 @@ struct Net {
     after: Option<Bytes>,
 }
 
-type Nets = HashMap<DocumentPath, Net>;
+type Nets = BTreeMap<DocumentPath, Net>;
 
 impl Attach {
     /// Does the jobs in order, then sends the consistent point.

@@ -1,7 +1,7 @@
 //! The fan-out: the one task that knows who listens to what, and hands each commit to the groups it
 //! changes, in commit order. It never waits for a connection.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -65,7 +65,7 @@ struct Listening {
 
 struct Listener {
     outbox: Arc<Outbox>,
-    targets: HashMap<TargetId, Listening>,
+    targets: BTreeMap<TargetId, Listening>,
 }
 
 /// The state of the fan-out's task.
@@ -77,7 +77,7 @@ pub(super) struct Fanout {
     version: Version,
     basis: Basis,
     groups: Groups,
-    listeners: HashMap<ConnectionId, Listener>,
+    listeners: BTreeMap<ConnectionId, Listener>,
     targets: u64,
 }
 
@@ -94,7 +94,7 @@ impl Fanout {
             commands,
             version,
             groups: Groups::default(),
-            listeners: HashMap::new(),
+            listeners: BTreeMap::new(),
             targets: 0,
         }
     }
@@ -108,6 +108,9 @@ impl Fanout {
         let mut heartbeat = tokio::time::interval(self.shared.options.heartbeat);
         loop {
             tokio::select! {
+                // In this order, so that a simulated run repeats. Batches are bounded by the lane's
+                // fsyncs, so commands get their turn.
+                biased;
                 batch = batches.recv() => match batch {
                     Some(batch) => self.batch(batch).await,
                     None => return,
@@ -203,7 +206,7 @@ impl Fanout {
         let listener = self
             .listeners
             .entry(connection)
-            .or_insert_with(|| Listener { outbox: Arc::clone(outbox), targets: HashMap::new() });
+            .or_insert_with(|| Listener { outbox: Arc::clone(outbox), targets: BTreeMap::new() });
         if listener.targets.contains_key(&target_id) {
             let message = format!("target id {target_id} is in use; choose another");
             let status = Status { code: Code::AlreadyExists, message };

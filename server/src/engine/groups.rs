@@ -51,7 +51,7 @@ pub(super) struct Group {
     pub(super) id: GroupId,
     pub(super) source: Arc<Source>,
     pub(super) content: Content,
-    pub(super) subscribers: HashMap<ConnectionId, Subscriber>,
+    pub(super) subscribers: BTreeMap<ConnectionId, Subscriber>,
     canonical: Bytes,
 }
 
@@ -100,7 +100,7 @@ impl Groups {
             Source::Query { .. } | Source::Documents(_) => Content::Stateless,
         };
         self.by_target.insert(canonical.clone(), id);
-        let subscribers = HashMap::new();
+        let subscribers = BTreeMap::new();
         self.groups.insert(id, Group { id, source, content, subscribers, canonical });
         (id, true)
     }

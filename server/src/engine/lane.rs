@@ -143,6 +143,8 @@ impl Lane {
         loop {
             let max = self.shared.options.group_commit_max;
             let received = tokio::select! {
+                // In this order, so that a simulated run repeats: who waits goes before housekeeping.
+                biased;
                 received = commands.recv_many(&mut queue, max) => received,
                 _ = trim.tick() => {
                     self.run_batch(vec![], &commands).await;

@@ -46,7 +46,7 @@ pub use index::{ExemptionStatus, IndexCheck, IndexState, IndexStatus, Progress};
 pub use metrics::{EngineMetrics, Metric};
 pub use options::DatabaseOptions;
 
-use crate::clock::{Clock, Seed};
+use crate::clock::Clock;
 use crate::store::Store;
 use crate::tasks::Tasks;
 use fanout::{Fanout, FanoutCommand};
@@ -99,7 +99,7 @@ impl Database {
         clock: Arc<dyn Clock>,
         tasks: &Tasks,
     ) -> Result<Database, EngineError> {
-        let fresh = Incarnation(Seed::from_system().next());
+        let fresh = Incarnation(clock.seed().next());
         let (keys, meta) =
             catalog::open(&store, &name.project, &name.database, clock.now(), fresh).await?;
         let snapshot = store.snapshot().await?;

@@ -403,6 +403,8 @@ impl Waiting<'_> {
     async fn next(&mut self) -> Option<Bytes> {
         let (frames, version) = self.bulk.as_mut()?;
         tokio::select! {
+            // In this order, so that a simulated run repeats.
+            biased;
             frame = frames.recv() => {
                 if frame.is_none() {
                     self.outbox.finish_bulk(*version);

@@ -68,6 +68,8 @@ impl Database {
                 return Err(EngineError::Unavailable(reason.to_owned()));
             }
             tokio::select! {
+                // In this order, so that a simulated run repeats.
+                biased;
                 // The sender lives as long as the database.
                 _ = changes.changed() => {}
                 () = self.lane.closed() => return Err(lane::closed()),
