@@ -116,6 +116,8 @@ impl Writer {
             writes: vec![write],
             reads: Vec::new(),
             acknowledged_through,
+            edit_time: None,
+            follows: None,
         })))
     }
 }
@@ -138,6 +140,7 @@ fn bare_update(text: String) -> anyhow::Result<Bytes> {
         fields: Fields::from([("text".to_owned(), Value::String(text))]),
         create_version: version,
         update_version: version,
+        merge: Default::default(),
     });
     let changes = Changes { group: 1, version, documents: vec![document], ..Changes::default() };
     Ok(codec::encode_server(&ServerMessage::Changes(changes)))

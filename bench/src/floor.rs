@@ -265,6 +265,7 @@ impl Encoded {
             fields: load_fields(fields),
             create_version: Version(u64::MAX / 2),
             update_version: Version(u64::MAX / 2),
+            merge: Default::default(),
         };
         let collection = CollectionPath::parse(LOAD).expect("a valid path");
         let entry = |(name, value): (&String, &Value)| {

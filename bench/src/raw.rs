@@ -178,8 +178,14 @@ impl Session {
     ) -> anyhow::Result<WriteId> {
         let write_id = WriteId(self.next_write);
         self.next_write += 1;
-        let commit =
-            Commit { write_id, writes, reads: Vec::new(), acknowledged_through: acknowledged };
+        let commit = Commit {
+            write_id,
+            writes,
+            reads: Vec::new(),
+            acknowledged_through: acknowledged,
+            edit_time: None,
+            follows: None,
+        };
         self.socket.send(codec::encode_client(&ClientMessage::Commit(commit))).await?;
         Ok(write_id)
     }
@@ -205,7 +211,7 @@ impl Session {
     /// Listens, and returns the frames up to the consistent point. Frames as large as only changes
     /// are stay encoded: a caller that takes the time decodes them afterwards.
     pub(crate) async fn receive_attach(&mut self, target: Target) -> anyhow::Result<Vec<Bytes>> {
-        let listen = Listen { target_id: TargetId(1), target, resume: None };
+        let listen = Listen { target_id: TargetId(1), target, resume: None, reconciles: false };
         self.socket.send(codec::encode_client(&ClientMessage::Listen(listen))).await?;
         let mut frames = Vec::new();
         let mut attached = false;

@@ -190,7 +190,7 @@ async fn attach(
     for (at, number) in numbers.enumerate() {
         let target = Target::Query(query(shape, number, queries)?);
         let target_id = TargetId(u32::try_from(at)? + 1);
-        let listen = Listen { target_id, target, resume: None };
+        let listen = Listen { target_id, target, resume: None, reconciles: false };
         sender.send(codec::encode_client(&ClientMessage::Listen(listen))).await?;
         waiting += 1;
     }

@@ -251,6 +251,10 @@ impl Engine {
                 }
             }
             ServerMessage::Pong { .. } => {}
+            ServerMessage::Stale { .. } | ServerMessage::DigestResult(_) => {
+                let message = "the server compares digests, which was not asked for";
+                self.drop_connection(Error::new(Code::Internal, message));
+            }
             ServerMessage::Error { status } => {
                 // Nothing that waits is named in it, and what waits has deadlines or is sent again.
                 tracing::warn!(%status, "the server did not understand a frame");
@@ -280,6 +284,8 @@ impl Engine {
             | ServerMessage::Rejected { .. }
             | ServerMessage::Result(_)
             | ServerMessage::RequestError { .. }
+            | ServerMessage::Stale { .. }
+            | ServerMessage::DigestResult(_)
             | ServerMessage::Pong { .. } => self.drop_connection(Error::new(
                 Code::Internal,
                 "the server spoke before it welcomed this client",
@@ -407,6 +413,8 @@ impl Engine {
                 writes: batch.writes.to_vec(),
                 reads: batch.reads.clone(),
                 acknowledged_through: self.outbox.acknowledged_through(),
+                edit_time: None,
+                follows: None,
             };
             let message = ClientMessage::Commit(commit);
             match requests::check_size(&message, limits.frame_bytes) {

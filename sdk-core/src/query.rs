@@ -344,6 +344,7 @@ mod tests {
                 .collect::<Fields>(),
             create_version: Version(1),
             update_version: Version(1),
+            merge: Default::default(),
         };
         DocumentSnapshot::existing(Arc::new(document), SnapshotMetadata::default())
     }

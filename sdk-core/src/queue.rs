@@ -135,6 +135,7 @@ mod tests {
             fields: Fields::from([("n".to_owned(), Value::Integer(n))]),
             create_version: Version(1),
             update_version: Version(version),
+            merge: Default::default(),
         };
         DocumentSnapshot::existing(Arc::new(document), SnapshotMetadata::default())
     }

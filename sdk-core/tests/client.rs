@@ -144,6 +144,7 @@ impl Server {
             }
             ClientMessage::Commit(_)
             | ClientMessage::Ping { .. }
+            | ClientMessage::Digest { .. }
             | ClientMessage::Acknowledge { .. } => {}
         }
     }

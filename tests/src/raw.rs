@@ -168,7 +168,7 @@ impl RawClient {
         target: Target,
         resume: Option<ResumeToken>,
     ) -> Attached {
-        let listen = Listen { target_id: TargetId(id), target, resume };
+        let listen = Listen { target_id: TargetId(id), target, resume, reconciles: false };
         self.send(&ClientMessage::Listen(listen)).await;
         let mut attached = Attached::default();
         let group = self
@@ -240,5 +240,7 @@ pub fn commit(id: u64, writes: Vec<Write>) -> ClientMessage {
         writes,
         reads: Vec::new(),
         acknowledged_through: WriteId(0),
+        edit_time: None,
+        follows: None,
     })
 }

@@ -31,7 +31,13 @@ fn path(name: &str) -> DocumentPath {
 fn document(name: &str, version: u64) -> Arc<Document> {
     let fields = Fields::from([("n".to_owned(), Value::Integer(i64::from(version as u32)))]);
     let (create_version, update_version) = (Version(1), Version(version));
-    Arc::new(Document { path: path(name), fields, create_version, update_version })
+    Arc::new(Document {
+        path: path(name),
+        fields,
+        create_version,
+        update_version,
+        merge: Default::default(),
+    })
 }
 
 fn token(version: u64) -> Option<ResumeToken> {

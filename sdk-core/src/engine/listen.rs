@@ -264,6 +264,7 @@ impl Targets {
             target: listened.target.clone(),
             // The values of an aggregate are sent in any case.
             resume: if listened.is_aggregate() { None } else { self.token(listened) },
+            reconciles: false,
         }))
     }
 

@@ -289,6 +289,7 @@ fn estimate(message: &ClientMessage) -> usize {
         | ClientMessage::Hello(_)
         | ClientMessage::Unlisten { .. }
         | ClientMessage::Ping { .. }
+        | ClientMessage::Digest { .. }
         | ClientMessage::Acknowledge { .. } => EMPTY,
     }
 }
@@ -297,6 +298,9 @@ fn estimate_write(write: &Write) -> usize {
     let fields = match &write.op {
         WriteOp::Set(fields) | WriteOp::Update { fields, .. } => {
             fields.iter().map(|(name, value)| name.len() + Value::size(value)).sum()
+        }
+        WriteOp::Merge(collaboration) => {
+            collaboration.changes.iter().map(|change| change.len()).sum()
         }
         WriteOp::Delete | WriteOp::Verify => 0,
     };

@@ -319,7 +319,13 @@ mod tests {
         let path = DocumentPath::parse(&format!("c/{number}")).unwrap();
         let fields = Fields::from([("n".to_owned(), Value::Integer(n as i64))]);
         let (create_version, update_version) = (Version(1), Version(version));
-        Arc::new(Document { path, fields, create_version, update_version })
+        Arc::new(Document {
+            path,
+            fields,
+            create_version,
+            update_version,
+            merge: Default::default(),
+        })
     }
 
     /// Random sets of edits, small and large: the view is the sorted truth, and its steps lead there.

@@ -176,6 +176,7 @@ fn valid(choice: u8) -> ClientMessage {
                 &CollectionPath::parse("rooms").expect("a valid path"),
             )),
             resume: None,
+            reconciles: false,
         }),
         2 => ClientMessage::Unlisten { target: TargetId(small) },
         3 => ClientMessage::Commit(Commit {
@@ -188,6 +189,8 @@ fn valid(choice: u8) -> ClientMessage {
             }],
             reads: Vec::new(),
             acknowledged_through: WriteId(0),
+            edit_time: None,
+            follows: None,
         }),
         4 => ClientMessage::Get { request: small, paths: vec![path()] },
         5 => ClientMessage::Query {

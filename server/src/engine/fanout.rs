@@ -201,7 +201,7 @@ impl Fanout {
     }
 
     fn listen(&mut self, outbox: &Arc<Outbox>, listen: Listen) {
-        let Listen { target_id, target, resume } = listen;
+        let Listen { target_id, target, resume, reconciles: _ } = listen;
         let connection = outbox.id;
         let listener = self
             .listeners

@@ -277,7 +277,13 @@ mod tests {
         let path = DocumentPath::parse(&format!("c/{id:02}")).unwrap();
         let (create_version, update_version) = (Version(1), Version(1));
         let fields = Fields::new();
-        Stored::encode(Document { path, fields, create_version, update_version })
+        Stored::encode(Document {
+            path,
+            fields,
+            create_version,
+            update_version,
+            merge: Default::default(),
+        })
     }
 
     fn deleting(ids: std::ops::Range<u64>) -> Arc<CommitRecord> {

@@ -93,6 +93,6 @@ impl ResultRecord {
         let values = self.transform_results.iter().map(codec::decode_value);
         let transform_results =
             values.collect::<Result<Vec<_>, _>>().map_err(EngineError::corrupt)?;
-        Ok(WriteResult { transform_results })
+        Ok(WriteResult { transform_results, superseded: Default::default() })
     }
 }

@@ -215,7 +215,13 @@ mod tests {
         let fields = n.map(|n| ("n".to_owned(), Value::Integer(n)));
         let fields = Fields::from_iter(fields);
         let (create_version, update_version) = (Version(1), Version(version));
-        Stored::encode(Document { path, fields, create_version, update_version })
+        Stored::encode(Document {
+            path,
+            fields,
+            create_version,
+            update_version,
+            merge: Default::default(),
+        })
     }
 
     fn sorted(state: &HashMap<u32, Arc<Stored>>, matcher: &Matcher) -> Vec<Arc<Stored>> {

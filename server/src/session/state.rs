@@ -332,6 +332,10 @@ impl State {
             ClientMessage::Aggregate { request, aggregate, explain } => {
                 actions.push(Action::Aggregate { request, aggregate, explain });
             }
+            ClientMessage::Digest { request, .. } => {
+                let status = status(Code::Unimplemented, "digests are not answered yet");
+                actions.push(Action::Send(ServerMessage::RequestError { request, status }));
+            }
             ClientMessage::Ping { nonce } => {
                 actions.push(Action::Send(ServerMessage::Pong { nonce, server_time: world.wall }));
             }

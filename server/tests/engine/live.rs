@@ -202,7 +202,10 @@ impl Run {
         for (id, copy) in &mut client.targets {
             (copy.listening, copy.current) = (false, false);
             let (target_id, target) = (TargetId(*id), listener.targets[id].clone());
-            client.connection.listen(Listen { target_id, target, resume: Some(token) }).await;
+            client
+                .connection
+                .listen(Listen { target_id, target, resume: Some(token), reconciles: false })
+                .await;
         }
         listener.client = client;
     }
@@ -348,7 +351,7 @@ async fn what_can_only_be_answered_once_is_not_listened_to() {
     });
     query.validate().unwrap();
     let (target_id, target, resume) = (TargetId(1), Target::Query(query), None);
-    client.connection.listen(Listen { target_id, target, resume }).await;
+    client.connection.listen(Listen { target_id, target, resume, reconciles: false }).await;
     let frame = client.connection.next_frame().await.unwrap();
     match codec::decode_server(&frame).unwrap() {
         ServerMessage::TargetError { target, status } => {

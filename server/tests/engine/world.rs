@@ -80,7 +80,9 @@ impl Client {
         if resume.is_none() {
             self.targets.insert(id, Copy::default());
         }
-        self.connection.listen(Listen { target_id: TargetId(id), target, resume }).await;
+        self.connection
+            .listen(Listen { target_id: TargetId(id), target, resume, reconciles: false })
+            .await;
     }
 
     pub(crate) async fn unlisten(&mut self, id: u32) {
@@ -96,7 +98,14 @@ impl Client {
             self.write += 1;
             let write_id = WriteId(self.write);
             let (writes, reads) = (writes.clone(), vec![]);
-            let commit = Commit { write_id, writes, reads, acknowledged_through: through };
+            let commit = Commit {
+                write_id,
+                writes,
+                reads,
+                acknowledged_through: through,
+                edit_time: None,
+                follows: None,
+            };
             self.connection.commit(commit, None).await;
         }
         let mut versions = Vec::new();
@@ -113,7 +122,14 @@ impl Client {
     pub(crate) async fn commit(&mut self, writes: Vec<Write>) -> Result<Version, String> {
         self.write += 1;
         let (write_id, through) = (WriteId(self.write), WriteId(self.write - 1));
-        let commit = Commit { write_id, writes, reads: vec![], acknowledged_through: through };
+        let commit = Commit {
+            write_id,
+            writes,
+            reads: vec![],
+            acknowledged_through: through,
+            edit_time: None,
+            follows: None,
+        };
         self.connection.commit(commit, None).await;
         loop {
             match self.next().await {

@@ -53,7 +53,14 @@ impl World {
         for writes in commits {
             self.write += 1;
             let (write_id, reads) = (WriteId(self.write), vec![]);
-            let commit = Commit { write_id, writes, reads, acknowledged_through: through };
+            let commit = Commit {
+                write_id,
+                writes,
+                reads,
+                acknowledged_through: through,
+                edit_time: None,
+                follows: None,
+            };
             self.connection.commit(commit, None).await;
         }
         let mut outcomes = Vec::new();

@@ -97,6 +97,7 @@ fn setting(rng: &mut StdRng) -> Setting {
                     fields: fields(rng),
                     create_version,
                     update_version,
+                    merge: Default::default(),
                 });
             }
         }

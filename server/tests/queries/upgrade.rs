@@ -33,7 +33,7 @@ async fn queries_are_answered_while_indexes_are_built() {
             let path = path(&format!("r/{}/c/d{at}", at % 7));
             let fields = Fields::from([("a".to_owned(), Value::from(at % 10))]);
             let (create_version, update_version) = (Version(1), Version(1));
-            Document { path, fields, create_version, update_version }
+            Document { path, fields, create_version, update_version, merge: Default::default() }
         })
         .collect();
     let mut world = World::open(&url, DatabaseOptions::default()).await;

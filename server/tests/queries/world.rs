@@ -70,7 +70,14 @@ impl World {
                 expected += 1;
                 let (write_id, through) = (WriteId(self.write), WriteId(self.write - 1));
                 let (writes, reads) = (batch.to_vec(), vec![]);
-                let commit = Commit { write_id, writes, reads, acknowledged_through: through };
+                let commit = Commit {
+                    write_id,
+                    writes,
+                    reads,
+                    acknowledged_through: through,
+                    edit_time: None,
+                    follows: None,
+                };
                 self.connection.commit(commit, None).await;
             }
             for _ in 0..expected {

@@ -204,6 +204,7 @@ pub(crate) fn listen(target: u32, collection: &str, resume: Option<ResumeToken>)
         target_id: TargetId(target),
         target: Target::Query(query(collection)),
         resume,
+        reconciles: false,
     })
 }
 
@@ -224,6 +225,8 @@ pub(crate) fn commit(write: u64, path: &str, text: &str) -> ClientMessage {
         }],
         reads: Vec::new(),
         acknowledged_through: WriteId(write - 1),
+        edit_time: None,
+        follows: None,
     })
 }
 

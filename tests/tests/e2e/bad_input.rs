@@ -136,7 +136,8 @@ async fn ten_thousand_listens_on_one_connection_end_at_the_limit() {
         for id in chunk {
             let path = CollectionPath::parse(&format!("c{id}")).unwrap();
             let target = Target::Query(Query::collection(&path));
-            let listen = Listen { target_id: TargetId(*id), target, resume: None };
+            let listen =
+                Listen { target_id: TargetId(*id), target, resume: None, reconciles: false };
             client.send(&ClientMessage::Listen(listen)).await;
         }
         for _ in chunk {
@@ -177,7 +178,12 @@ async fn misused_ids_get_typed_answers() {
     client.listen(1, target.clone(), None).await;
     // A second Hello, and a target id that is in use, are errors of the client.
     client
-        .send(&ClientMessage::Listen(Listen { target_id: TargetId(1), target, resume: None }))
+        .send(&ClientMessage::Listen(Listen {
+            target_id: TargetId(1),
+            target,
+            resume: None,
+            reconciles: false,
+        }))
         .await;
     client
         .find(|message| {

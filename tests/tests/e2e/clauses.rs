@@ -362,7 +362,13 @@ async fn queries_that_break_a_rule_are_refused_by_client_and_server_and_nothing_
         raw.send(&ClientMessage::Query { request, query: query.clone(), explain }).await;
         assert_eq!(refusal(&mut raw).await.0, Code::InvalidArgument, "{query:?}");
         let (target_id, target) = (TargetId(number), Target::Query(query.clone()));
-        raw.send(&ClientMessage::Listen(Listen { target_id, target, resume: None })).await;
+        raw.send(&ClientMessage::Listen(Listen {
+            target_id,
+            target,
+            resume: None,
+            reconciles: false,
+        }))
+        .await;
         assert_eq!(refusal(&mut raw).await.0, Code::InvalidArgument, "{query:?}");
         let kind = AggregationKind::Count { up_to: None };
         let aggregations = vec![Aggregation { alias: "count".to_owned(), kind }];

@@ -191,6 +191,8 @@ async fn a_transactions_reads_must_still_hold() {
             writes: vec![add_one("c/n")],
             reads: vec![Read { path: path("c/n"), version }],
             acknowledged_through: WriteId(0),
+            edit_time: None,
+            follows: None,
         })
     };
     client.send(&transaction(2, version)).await;

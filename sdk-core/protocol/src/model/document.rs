@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::clocks::MergeState;
 use super::error::{ModelError, excerpt};
 use super::field_path::FieldPath;
 use super::ids::Version;
@@ -24,6 +25,8 @@ pub struct Document {
     pub create_version: Version,
     /// The commit that last changed it.
     pub update_version: Version,
+    /// What merging remembers of it.
+    pub merge: MergeState,
 }
 
 impl Document {
@@ -41,7 +44,7 @@ impl Document {
                 set_field(&mut kept, field.segments(), value.clone());
             }
         }
-        Document { path: self.path.clone(), fields: kept, ..*self }
+        Document { path: self.path.clone(), fields: kept, merge: MergeState::default(), ..*self }
     }
 
     /// Checks the limits of size, depth, field names; the error states the limit and what was found.
@@ -125,6 +128,7 @@ mod tests {
             fields: fields(&[("a", Value::from([("b", 1)])), ("x", Value::from(2))]),
             create_version: Version(1),
             update_version: Version(1),
+            merge: Default::default(),
         };
         let get = |path: &str| document.get(&FieldPath::parse(path).unwrap());
         assert_eq!(get("a.b"), Some(&Value::Integer(1)));
@@ -142,6 +146,7 @@ mod tests {
             fields: fields(&[("a", inner.clone()), ("x", Value::from(3)), ("y", Value::Null)]),
             create_version: Version(1),
             update_version: Version(2),
+            merge: Default::default(),
         };
         let keep = |paths: &[&str]| {
             let paths: Vec<FieldPath> =

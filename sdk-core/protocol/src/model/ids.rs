@@ -18,6 +18,31 @@ impl fmt::Display for Version {
     }
 }
 
+/// When an edit was made: microseconds since the Unix epoch by a clock that follows the server's and
+/// is strictly increasing for a client. Of two edits of one field, the later one holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EditTime(pub u64);
+
+impl EditTime {
+    /// Before all edits.
+    pub const NONE: EditTime = EditTime(0);
+    /// After all edits: what is written now, wherever it is looked at.
+    pub const NOW: EditTime = EditTime(u64::MAX);
+}
+
+impl From<Version> for EditTime {
+    /// The commit's own time.
+    fn from(version: Version) -> EditTime {
+        EditTime(version.0)
+    }
+}
+
+impl fmt::Display for EditTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Names a client's outbox for as long as it lives; together with a [`WriteId`] it makes a write
 /// take effect once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

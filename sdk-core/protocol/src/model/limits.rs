@@ -44,3 +44,7 @@ pub const AGGREGATIONS: usize = 5;
 pub const NEAREST_DOCUMENTS: u32 = 1_000;
 /// Fields that a query's results are limited to.
 pub const PROJECTED_FIELDS: usize = 1_000;
+/// Branches of a digest that one request may ask for.
+pub const DIGEST_NODES: usize = 256;
+/// Members of a branch of a digest that are named one by one.
+pub const DIGEST_MEMBERS: usize = 32;

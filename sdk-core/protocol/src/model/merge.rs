@@ -66,8 +66,15 @@ pub fn apply_write(
         }
         WriteOp::Delete => return Ok(without_fields(None, current.is_some())),
         WriteOp::Verify => return Ok(without_fields(current.cloned(), false)),
+        WriteOp::Merge(_) => {
+            return Err(ModelError::new(
+                Code::Unimplemented,
+                "collaborative fields are not merged here",
+            ));
+        }
     };
-    let result = WriteResult { transform_results: apply_transforms(&mut fields, write, version) };
+    let transform_results = apply_transforms(&mut fields, write, version);
+    let result = WriteResult { transform_results, ..WriteResult::default() };
     Document::validate(&write.path, &fields)?;
     Ok(match current.filter(|current| current.fields == fields) {
         Some(same) => Applied { document: Some(same.clone()), result, changed: false },
@@ -77,6 +84,7 @@ pub fn apply_write(
                 fields,
                 create_version: current.map_or(version, |current| current.create_version),
                 update_version: version,
+                merge: current.map_or_else(Default::default, |current| current.merge.clone()),
             }),
             result,
             changed: true,

@@ -1,6 +1,8 @@
 //! The data model: pure types and rules, shared by client and server.
 
 mod aggregate;
+mod clocks;
+mod digest;
 mod disjunctions;
 mod document;
 mod error;
@@ -24,16 +26,19 @@ mod validation;
 mod value;
 
 pub use aggregate::{AggregateQuery, AggregateState, Aggregation, AggregationKind};
+pub use clocks::{COLLABORATIVE_ID, Clocks, Collaborative, CollaborativeKind, MergeState};
+pub use digest::{DigestAnswer, DigestNode, DigestPart, Fingerprint};
 pub use document::{Document, Fields};
 pub use error::{Code, ModelError};
 pub use evaluate::{aggregate, evaluate};
 pub use field_path::FieldPath;
-pub use ids::{ClientId, Incarnation, ResumeToken, TargetId, Version, WriteId};
+pub use ids::{ClientId, EditTime, Incarnation, ResumeToken, TargetId, Version, WriteId};
 pub use index::{IndexDefinition, IndexField, IndexMode, IndexScope};
 pub use matching::Matcher;
 pub use merge::{Applied, apply_write, check_precondition};
 pub use mutation::{
-    FieldTransform, Precondition, Read, Transform, Write, WriteOp, WriteResult, validate_commit,
+    Collaboration, FieldTransform, Precondition, Read, Superseded, Transform, Write, WriteOp,
+    WriteResult, validate_commit,
 };
 pub use nearest::{DistanceMeasure, Nearest};
 pub use path::{CollectionPath, DocumentPath};

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+
+use super::clocks::COLLABORATIVE_ID;
 use super::document::{Document, Fields};
 use super::error::{ModelError, excerpt};
 use super::field_path::FieldPath;
@@ -40,8 +43,20 @@ pub enum WriteOp {
     },
     /// Deletes the document, if it is there.
     Delete,
+    /// Merges changes into the document's collaborative fields. Without a precondition it creates the
+    /// document if need be.
+    Merge(Collaboration),
     /// Changes nothing; only the precondition counts.
     Verify,
+}
+
+/// Changes of collaborative fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collaboration {
+    /// The epoch of the history that they continue; 0: the document had no collaborative fields.
+    pub epoch: Version,
+    /// Encoded changes, each after those it depends on.
+    pub changes: Vec<Bytes>,
 }
 
 /// A change that the server computes from the field's value at commit.
@@ -93,6 +108,20 @@ pub struct Read {
 pub struct WriteResult {
     /// One per transform, in order; null for array transforms.
     pub transform_results: Vec<Value>,
+    /// What later edits had decided already.
+    pub superseded: Superseded,
+}
+
+/// What of a write had no effect, because a later edit had decided it already.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Superseded {
+    /// Nothing: all of it took effect.
+    #[default]
+    Nothing,
+    /// These fields.
+    Fields(Vec<FieldPath>),
+    /// The whole write.
+    Whole,
 }
 
 impl Write {
@@ -105,6 +134,11 @@ impl Write {
     }
 
     fn validate_operation(&self) -> Result<(), ModelError> {
+        if self.path.segments().any(|segment| segment == COLLABORATIVE_ID) {
+            return Err(ModelError::invalid(format!(
+                "only the server writes below `{COLLABORATIVE_ID}`"
+            )));
+        }
         if self.precondition == Some(Precondition::UpdateVersion(Version::NONE)) {
             return Err(ModelError::invalid("no document has the update version 0; use `exists`"));
         }
@@ -114,13 +148,18 @@ impl Write {
                 validate_mask(mask)?;
                 Document::validate(&self.path, fields)
             }
-            WriteOp::Delete | WriteOp::Verify if !self.transforms.is_empty() => {
+            WriteOp::Delete | WriteOp::Merge(_) | WriteOp::Verify
+                if !self.transforms.is_empty() =>
+            {
                 Err(ModelError::invalid("transforms go with `set` and `update` only"))
             }
             WriteOp::Verify if self.precondition.is_none() => {
                 Err(ModelError::invalid("`verify` needs a precondition"))
             }
-            WriteOp::Delete | WriteOp::Verify => Ok(()),
+            WriteOp::Merge(collaboration) if collaboration.changes.is_empty() => {
+                Err(ModelError::invalid("there are no changes to merge"))
+            }
+            WriteOp::Delete | WriteOp::Merge(_) | WriteOp::Verify => Ok(()),
         }
     }
 

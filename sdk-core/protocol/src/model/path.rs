@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::clocks::COLLABORATIVE_ID;
 use super::error::{ModelError, excerpt};
 use super::limits;
 
@@ -155,7 +156,7 @@ pub(crate) fn validate_id(id: &str) -> Result<(), ModelError> {
         format!("it has {} bytes; the limit is {}", id.len(), limits::ID_BYTES)
     } else if id == "." || id == ".." {
         "`.` and `..` are reserved".to_owned()
-    } else if is_reserved(id) {
+    } else if is_reserved(id) && id != COLLABORATIVE_ID {
         "ids that begin and end with `__` are reserved".to_owned()
     } else if id.contains('/') {
         "it contains a slash".to_owned()

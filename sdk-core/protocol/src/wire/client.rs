@@ -1,8 +1,8 @@
 //! What a client sends.
 
 use crate::model::{
-    AggregateQuery, ClientId, DocumentPath, Query, Read, ResumeToken, Target, TargetId, Write,
-    WriteId,
+    AggregateQuery, ClientId, DigestNode, DocumentPath, EditTime, Query, Read, ResumeToken, Target,
+    TargetId, Write, WriteId,
 };
 
 /// A frame towards the server.
@@ -18,6 +18,7 @@ pub enum ClientMessage {
     Aggregate { request: u32, aggregate: AggregateQuery, explain: bool },
     Ping { nonce: u64 },
     Acknowledge { through: WriteId },
+    Digest { request: u32, target: Target, nodes: Vec<DigestNode> },
 }
 
 /// The first message of a connection.
@@ -41,6 +42,8 @@ pub struct Listen {
     pub target_id: TargetId,
     pub target: Target,
     pub resume: Option<ResumeToken>,
+    /// Whether, if the token is too old, the client rather compares digests than be sent everything.
+    pub reconciles: bool,
 }
 
 /// Writes that take effect together or not at all.
@@ -51,4 +54,8 @@ pub struct Commit {
     pub writes: Vec<Write>,
     pub reads: Vec<Read>,
     pub acknowledged_through: WriteId,
+    /// When it was made; none: now.
+    pub edit_time: Option<EditTime>,
+    /// The write before it that is not answered yet and that writes one of the same documents.
+    pub follows: Option<WriteId>,
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::client::{ClientMessage, Commit, Hello, Listen};
 use super::codec::Scope;
+use super::digest::{read_node, write_node};
 use super::fault::Fault;
 use super::query::{
     push_path, read_aggregate, read_documents, read_query, write_aggregate, write_documents,
@@ -14,8 +15,8 @@ use super::reader::{Reader, WireType};
 use super::write::{check_count, read_read, read_write, write_read, write_write};
 use super::writer;
 use crate::model::{
-    AggregateQuery, ClientId, Incarnation, ModelError, Query, ResumeToken, Target, TargetId,
-    Version, WriteId, limits, validate_commit,
+    AggregateQuery, ClientId, EditTime, Incarnation, ModelError, Query, ResumeToken, Target,
+    TargetId, Version, WriteId, limits, validate_commit,
 };
 
 const HELLO: u32 = 1;
@@ -27,6 +28,7 @@ const QUERY: u32 = 6;
 const PING: u32 = 7;
 const ACKNOWLEDGE: u32 = 8;
 const AGGREGATE: u32 = 11;
+const DIGEST: u32 = 12;
 
 /// Encodes a ClientMessage.
 pub(super) fn write_message(message: &ClientMessage) -> Bytes {
@@ -67,6 +69,13 @@ pub(super) fn write_message(message: &ClientMessage) -> Bytes {
         ClientMessage::Acknowledge { through } => {
             writer::message(ACKNOWLEDGE, out, |out| writer::put_uint(1, through.0, out));
         }
+        ClientMessage::Digest { request, target, nodes } => writer::message(DIGEST, out, |out| {
+            writer::put_uint(1, (*request).into(), out);
+            write_target(target, out);
+            for node in nodes {
+                writer::message(4, out, |out| write_node(*node, out));
+            }
+        }),
     }
     frame.into()
 }
@@ -84,18 +93,24 @@ fn write_hello(hello: &Hello, out: &mut Vec<u8>) {
 
 fn write_listen(listen: &Listen, out: &mut Vec<u8>) {
     writer::put_uint(1, listen.target_id.0.into(), out);
-    match &listen.target {
-        Target::Query(query) => writer::message(2, out, |out| write_query(query, out)),
-        Target::Documents(paths) => writer::message(3, out, |out| write_documents(paths, out)),
-        Target::Aggregate(aggregate) => {
-            writer::message(6, out, |out| write_aggregate(aggregate, out));
-        }
-    }
+    write_target(&listen.target, out);
     if let Some(token) = listen.resume {
         writer::message(4, out, |out| {
             writer::put_fixed(1, token.incarnation.0, out);
             writer::put_fixed(2, token.version.0, out);
         });
+    }
+    writer::put_bool(7, listen.reconciles, out);
+}
+
+/// Appends the oneof that names a target.
+fn write_target(target: &Target, out: &mut Vec<u8>) {
+    match target {
+        Target::Query(query) => writer::message(2, out, |out| write_query(query, out)),
+        Target::Documents(paths) => writer::message(3, out, |out| write_documents(paths, out)),
+        Target::Aggregate(aggregate) => {
+            writer::message(6, out, |out| write_aggregate(aggregate, out));
+        }
     }
 }
 
@@ -108,6 +123,12 @@ fn write_commit(commit: &Commit, out: &mut Vec<u8>) {
         writer::message(3, out, |out| write_read(read, out));
     }
     writer::put_uint(4, commit.acknowledged_through.0, out);
+    if let Some(time) = commit.edit_time {
+        writer::one_of_fixed(5, time.0, out);
+    }
+    if let Some(id) = commit.follows {
+        writer::put_uint(6, id.0, out);
+    }
 }
 
 /// Decodes a ClientMessage; a fault comes with what the frame was about.
@@ -122,10 +143,12 @@ fn read_kind(frame: &[u8]) -> Result<(u32, Reader<'_>), Fault> {
     let mut found = None;
     while let Some(tag @ (number, wire_type)) = reader.tag()? {
         match number {
-            HELLO..=ACKNOWLEDGE | AGGREGATE if found.is_some() => {
+            HELLO..=ACKNOWLEDGE | AGGREGATE | DIGEST if found.is_some() => {
                 return Err(Fault::malformed("it holds more than one message"));
             }
-            HELLO..=ACKNOWLEDGE | AGGREGATE => found = Some((number, reader.message(wire_type)?)),
+            HELLO..=ACKNOWLEDGE | AGGREGATE | DIGEST => {
+                found = Some((number, reader.message(wire_type)?));
+            }
             9 => return Err(Fault::unimplemented("the message `authenticate`")),
             10 => return Err(Fault::unimplemented("the message `signal`")),
             _ => reader.skip(tag)?,
@@ -153,7 +176,7 @@ fn scope(kind: u32, mut body: Reader<'_>) -> Scope {
     match kind {
         LISTEN | UNLISTEN => Scope::Target(TargetId(id as u32)),
         COMMIT => Scope::Write(WriteId(id)),
-        GET | QUERY | AGGREGATE => Scope::Request(id as u32),
+        GET | QUERY | AGGREGATE | DIGEST => Scope::Request(id as u32),
         _ => Scope::Connection,
     }
 }
@@ -167,6 +190,7 @@ fn read_body(kind: u32, body: Reader<'_>) -> Result<ClientMessage, Fault> {
         GET => read_get(body)?,
         QUERY => read_run_query(body)?,
         AGGREGATE => read_run_aggregate(body)?,
+        DIGEST => read_digest(body)?,
         PING => ClientMessage::Ping { nonce: read_number(body)? },
         _ => ClientMessage::Acknowledge { through: WriteId(read_number(body)?) },
     })
@@ -218,22 +242,54 @@ fn read_hello(mut reader: Reader<'_>) -> Result<Hello, Fault> {
 }
 
 fn read_listen(mut reader: Reader<'_>) -> Result<Listen, Fault> {
-    let (mut target_id, mut target, mut resume) = (0, None, None);
+    let (mut target_id, mut target, mut resume, mut reconciles) = (0, None, None, false);
     while let Some(tag @ (number, wire_type)) = reader.tag()? {
         match number {
             1 => target_id = reader.uint32(wire_type)?,
-            2 => target = Some(Target::Query(read_query(reader.message(wire_type)?)?)),
-            3 => target = Some(read_documents(reader.message(wire_type)?)?),
-            6 => target = Some(Target::Aggregate(read_aggregate(reader.message(wire_type)?)?)),
+            2 | 3 | 6 => target = Some(read_target(number, reader.message(wire_type)?)?),
             4 => resume = Some(read_resume(reader.message(wire_type)?)?),
-            // 5, the digest, only saves bytes: without it the answer is right, too.
+            7 => reconciles = reader.boolean(wire_type)?,
             _ => reader.skip(tag)?,
         }
     }
+    let target = valid_target(target)?;
+    Ok(Listen { target_id: TargetId(target_id), target, resume, reconciles })
+}
+
+/// Reads a field of the oneof that names a target.
+fn read_target(number: u32, reader: Reader<'_>) -> Result<Target, Fault> {
+    Ok(match number {
+        2 => Target::Query(read_query(reader)?),
+        3 => read_documents(reader)?,
+        _ => Target::Aggregate(read_aggregate(reader)?),
+    })
+}
+
+fn valid_target(target: Option<Target>) -> Result<Target, Fault> {
     let target =
-        target.ok_or_else(|| Fault::invalid("a listen has no target that this version knows"))?;
+        target.ok_or_else(|| Fault::invalid("there is no target that this version knows"))?;
     target.validate()?;
-    Ok(Listen { target_id: TargetId(target_id), target, resume })
+    Ok(target)
+}
+
+fn read_digest(mut reader: Reader<'_>) -> Result<ClientMessage, Fault> {
+    let (mut request, mut target, mut nodes) = (0, None, Vec::new());
+    while let Some(tag @ (number, wire_type)) = reader.tag()? {
+        match number {
+            1 => request = reader.uint32(wire_type)?,
+            2 | 3 | 6 => target = Some(read_target(number, reader.message(wire_type)?)?),
+            4 => {
+                check_count("branches of a digest", &nodes, limits::DIGEST_NODES)?;
+                nodes.push(read_node(reader.message(wire_type)?)?);
+            }
+            _ => reader.skip(tag)?,
+        }
+    }
+    let target = valid_target(target)?;
+    if let Target::Aggregate(_) = target {
+        return Err(Fault::invalid("an aggregate has no members to compare"));
+    }
+    Ok(ClientMessage::Digest { request, target, nodes })
 }
 
 fn read_resume(mut reader: Reader<'_>) -> Result<ResumeToken, Fault> {
@@ -254,6 +310,8 @@ fn read_commit(mut reader: Reader<'_>) -> Result<Commit, Fault> {
         writes: Vec::new(),
         reads: Vec::new(),
         acknowledged_through: WriteId(0),
+        edit_time: None,
+        follows: None,
     };
     while let Some(tag @ (number, wire_type)) = reader.tag()? {
         match number {
@@ -267,6 +325,8 @@ fn read_commit(mut reader: Reader<'_>) -> Result<Commit, Fault> {
                 commit.reads.push(read_read(reader.message(wire_type)?)?);
             }
             4 => commit.acknowledged_through = WriteId(reader.uint64(wire_type)?),
+            5 => commit.edit_time = Some(EditTime(reader.fixed64(wire_type)?)),
+            6 => commit.follows = Some(WriteId(reader.uint64(wire_type)?)).filter(|id| id.0 > 0),
             _ => reader.skip(tag)?,
         }
     }

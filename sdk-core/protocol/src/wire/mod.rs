@@ -7,8 +7,10 @@
 pub mod client;
 mod client_codec;
 pub mod codec;
+mod digest;
 mod explanation;
 mod fault;
+mod merge_state;
 mod query;
 mod reader;
 pub mod server;

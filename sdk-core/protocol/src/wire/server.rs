@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::model::{
-    Code, DocumentPath, Incarnation, IndexDefinition, TargetId, Timestamp, Value, Version, WriteId,
-    WriteResult,
+    Code, DigestAnswer, DocumentPath, Incarnation, IndexDefinition, TargetId, Timestamp, Value,
+    Version, WriteId, WriteResult,
 };
 
 /// A frame towards the client.
@@ -17,6 +17,7 @@ pub enum ServerMessage {
     Welcome(Welcome),
     Listening { target: TargetId, group: u32, version: Version },
     Reset { target: TargetId, reason: String },
+    Stale { target: TargetId, reason: String },
     Changes(Changes),
     Aggregated(Aggregated),
     Current { version: Version },
@@ -25,6 +26,7 @@ pub enum ServerMessage {
     Rejected { write_id: WriteId, status: Status },
     Result(QueryResult),
     AggregateResult(AggregateResult),
+    DigestResult(DigestResult),
     RequestError { request: u32, status: Status },
     Pong { nonce: u64, server_time: Timestamp },
     Error { status: Status },
@@ -49,6 +51,8 @@ impl ServerMessage {
             | ServerMessage::Committed { .. }
             | ServerMessage::Result(_)
             | ServerMessage::AggregateResult(_)
+            | ServerMessage::DigestResult(_)
+            | ServerMessage::Stale { .. }
             | ServerMessage::Pong { .. } => None,
         }
     }
@@ -125,6 +129,15 @@ pub struct AggregateResult {
     pub version: Version,
     pub values: Vec<Value>,
     pub explanation: Option<Explanation>,
+}
+
+/// The answer to Digest: what the server has in each branch that was asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[allow(missing_docs)]
+pub struct DigestResult {
+    pub request: u32,
+    pub version: Version,
+    pub nodes: Vec<DigestAnswer>,
 }
 
 /// How a query was answered, and what that took.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::digest;
 use super::explanation::{read_explanation, write_explanation};
 use super::fault::Fault;
 use super::reader::Reader;
@@ -32,6 +33,8 @@ const ERROR: u32 = 12;
 const GO_AWAY: u32 = 13;
 const AGGREGATE_RESULT: u32 = 16;
 const AGGREGATED: u32 = 17;
+const STALE: u32 = 18;
+const DIGEST_RESULT: u32 = 19;
 
 /// Encodes a ServerMessage.
 pub(super) fn write_message(message: &ServerMessage) -> Bytes {
@@ -44,7 +47,7 @@ pub(super) fn write_message(message: &ServerMessage) -> Bytes {
             writer::put_uint(2, (*group).into(), out);
             writer::put_fixed(3, version.0, out);
         }
-        ServerMessage::Reset { target, reason } => {
+        ServerMessage::Reset { target, reason } | ServerMessage::Stale { target, reason } => {
             writer::put_uint(1, target.0.into(), out);
             writer::put_bytes(2, reason.as_bytes(), out);
         }
@@ -68,6 +71,7 @@ pub(super) fn write_message(message: &ServerMessage) -> Bytes {
         ServerMessage::Result(result) => write_query_result(result, out),
         ServerMessage::AggregateResult(result) => write_aggregate_result(result, out),
         ServerMessage::Aggregated(aggregated) => write_aggregated(aggregated, out),
+        ServerMessage::DigestResult(result) => digest::write_result(result, out),
         ServerMessage::RequestError { request, status } => {
             writer::put_uint(1, (*request).into(), out);
             write_status(2, status, out);
@@ -100,6 +104,8 @@ fn kind(message: &ServerMessage) -> u32 {
         ServerMessage::Result(_) => RESULT,
         ServerMessage::AggregateResult(_) => AGGREGATE_RESULT,
         ServerMessage::Aggregated(_) => AGGREGATED,
+        ServerMessage::Stale { .. } => STALE,
+        ServerMessage::DigestResult(_) => DIGEST_RESULT,
         ServerMessage::RequestError { .. } => REQUEST_ERROR,
         ServerMessage::Pong { .. } => PONG,
         ServerMessage::Error { .. } => ERROR,
@@ -195,10 +201,10 @@ pub(super) fn read_message(frame: &Bytes) -> Result<ServerMessage, Fault> {
     let mut found = None;
     while let Some(tag @ (number, wire_type)) = reader.tag()? {
         match number {
-            WELCOME..=GO_AWAY | AGGREGATE_RESULT | AGGREGATED if found.is_some() => {
+            WELCOME..=GO_AWAY | AGGREGATE_RESULT..=DIGEST_RESULT if found.is_some() => {
                 return Err(Fault::malformed("it holds more than one message"));
             }
-            WELCOME..=GO_AWAY | AGGREGATE_RESULT | AGGREGATED => {
+            WELCOME..=GO_AWAY | AGGREGATE_RESULT..=DIGEST_RESULT => {
                 found = Some((number, reader.message(wire_type)?));
             }
             _ => reader.skip(tag)?,
@@ -217,6 +223,7 @@ fn read_body(kind: u32, body: Reader<'_>, frame: &Bytes) -> Result<ServerMessage
         RESULT => read_query_result(body, frame).map(ServerMessage::Result),
         AGGREGATE_RESULT => read_aggregate_result(body).map(ServerMessage::AggregateResult),
         AGGREGATED => read_aggregated(body).map(ServerMessage::Aggregated),
+        DIGEST_RESULT => digest::read_result(body).map(ServerMessage::DigestResult),
         GO_AWAY => read_go_away(body),
         _ => read_small(kind, body),
     }
@@ -232,7 +239,7 @@ fn read_small(kind: u32, mut reader: Reader<'_>) -> Result<ServerMessage, Fault>
             (ERROR, 1) => status = Some(read_status(reader.message(wire_type)?)?),
             (_, 1) => first = reader.uint64(wire_type)?,
             (LISTENING, 2) => second = reader.uint64(wire_type)?,
-            (RESET, 2) => reason = reader.text(wire_type)?,
+            (RESET | STALE, 2) => reason = reader.text(wire_type)?,
             (PONG, 2) => second = reader.fixed64(wire_type)?,
             (TARGET_ERROR | REJECTED | REQUEST_ERROR, 2) => {
                 status = Some(read_status(reader.message(wire_type)?)?);
@@ -248,6 +255,7 @@ fn read_small(kind: u32, mut reader: Reader<'_>) -> Result<ServerMessage, Fault>
             ServerMessage::Listening { target, group: second as u32, version: Version(third) }
         }
         RESET => ServerMessage::Reset { target, reason: reason.to_owned() },
+        STALE => ServerMessage::Stale { target, reason: reason.to_owned() },
         CURRENT => ServerMessage::Current { version: Version(first) },
         TARGET_ERROR => ServerMessage::TargetError { target, status },
         REJECTED => ServerMessage::Rejected { write_id: WriteId(first), status },

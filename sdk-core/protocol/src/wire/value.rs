@@ -4,9 +4,12 @@
 use bytes::Bytes;
 
 use super::fault::Fault;
+use super::merge_state::{read_clocks, read_collaborative, write_merge_state};
 use super::reader::{Reader, WireType};
 use super::writer;
-use crate::model::{Document, DocumentPath, Fields, GeoPoint, Timestamp, Value, Version, limits};
+use crate::model::{
+    Document, DocumentPath, Fields, GeoPoint, MergeState, Timestamp, Value, Version, limits,
+};
 
 /// How deep values may be nested before decoding stops: deeper than the model allows, so that
 /// the model can say what is wrong, but far from the end of the stack.
@@ -242,15 +245,21 @@ pub(super) fn write_document(document: &Document, out: &mut Vec<u8>) {
     writer::put_fixed(2, document.create_version.0, out);
     writer::put_fixed(3, document.update_version.0, out);
     write_fields(4, &document.fields, out);
+    write_merge_state(&document.merge, out);
 }
 
 /// Reads a Document.
 pub(super) fn read_document(mut reader: Reader<'_>) -> Result<Document, Fault> {
     let mut header = Header::default();
-    let mut fields = Fields::new();
+    let (mut fields, mut merge) = (Fields::new(), MergeState::default());
     while let Some(tag @ (number, wire_type)) = reader.tag()? {
         match number {
             4 => read_entry(&mut fields, reader.message(wire_type)?, NESTING)?,
+            5 => merge.clocks = Some(Box::new(read_clocks(reader.message(wire_type)?)?)),
+            6 => {
+                let collaborative = read_collaborative(reader.message(wire_type)?)?;
+                merge.collaborative = Some(Box::new(collaborative));
+            }
             _ => header.read(&mut reader, tag)?,
         }
     }
@@ -259,6 +268,7 @@ pub(super) fn read_document(mut reader: Reader<'_>) -> Result<Document, Fault> {
         fields,
         create_version: Version(header.create_version),
         update_version: Version(header.update_version),
+        merge,
     })
 }
 

@@ -1,12 +1,14 @@
 //! Writes, reads and write results between bytes and the model.
 
+use bytes::Bytes;
+
 use super::fault::Fault;
 use super::reader::Reader;
 use super::value::{read_array, read_map, read_value, write_fields, write_value, write_values};
 use super::writer;
 use crate::model::{
-    DocumentPath, FieldPath, FieldTransform, Fields, Precondition, Read, Transform, Value, Version,
-    Write, WriteOp, WriteResult, limits,
+    Collaboration, DocumentPath, FieldPath, FieldTransform, Fields, Precondition, Read, Superseded,
+    Transform, Value, Version, Write, WriteOp, WriteResult, limits,
 };
 
 /// Appends the fields of a Write.
@@ -22,6 +24,12 @@ pub(super) fn write_write(write: &Write, out: &mut Vec<u8>) {
         }),
         WriteOp::Delete => writer::message(4, out, |_| {}),
         WriteOp::Verify => writer::message(5, out, |_| {}),
+        WriteOp::Merge(collaboration) => writer::message(8, out, |out| {
+            writer::put_fixed(1, collaboration.epoch.0, out);
+            for change in &collaboration.changes {
+                writer::one_of_bytes(2, change, out);
+            }
+        }),
     }
     for transform in &write.transforms {
         writer::message(6, out, |out| write_transform(transform, out));
@@ -75,6 +83,7 @@ pub(super) fn read_write(mut reader: Reader<'_>) -> Result<Write, Fault> {
                 transforms.push(read_transform(reader.message(wire_type)?)?);
             }
             7 => precondition = Some(read_precondition(reader.message(wire_type)?)?),
+            8 => op = Some(read_collaboration(reader.message(wire_type)?)?),
             _ => reader.skip(tag)?,
         }
     }
@@ -94,6 +103,19 @@ fn read_update(mut reader: Reader<'_>) -> Result<WriteOp, Fault> {
         }
     }
     Ok(WriteOp::Update { fields, mask })
+}
+
+fn read_collaboration(mut reader: Reader<'_>) -> Result<WriteOp, Fault> {
+    let mut collaboration = Collaboration::default();
+    while let Some(tag @ (number, wire_type)) = reader.tag()? {
+        match number {
+            1 => collaboration.epoch = Version(reader.fixed64(wire_type)?),
+            // Copied: small changes must not keep a large frame alive.
+            2 => collaboration.changes.push(Bytes::copy_from_slice(reader.bytes(wire_type)?)),
+            _ => reader.skip(tag)?,
+        }
+    }
+    Ok(WriteOp::Merge(collaboration))
 }
 
 /// Reads an Empty, which stands for `meaning`.
@@ -168,12 +190,34 @@ pub(super) fn read_read(mut reader: Reader<'_>) -> Result<Read, Fault> {
 /// Appends the fields of a WriteResult.
 pub(super) fn write_result(result: &WriteResult, out: &mut Vec<u8>) {
     write_values(1, &result.transform_results, out);
+    match &result.superseded {
+        Superseded::Nothing => {}
+        Superseded::Fields(fields) => {
+            for field in fields {
+                writer::one_of_bytes(2, field.to_string().as_bytes(), out);
+            }
+        }
+        Superseded::Whole => writer::put_bool(3, true, out),
+    }
 }
 
 /// Reads a WriteResult.
-pub(super) fn read_result(reader: Reader<'_>) -> Result<WriteResult, Fault> {
-    // The same layout as an ArrayValue.
-    Ok(WriteResult { transform_results: read_array(reader)? })
+pub(super) fn read_result(mut reader: Reader<'_>) -> Result<WriteResult, Fault> {
+    let (mut transform_results, mut fields, mut whole) = (Vec::new(), Vec::new(), false);
+    while let Some(tag @ (number, wire_type)) = reader.tag()? {
+        match number {
+            1 => transform_results.push(read_value(reader.message(wire_type)?)?),
+            2 => fields.push(FieldPath::parse(reader.text(wire_type)?)?),
+            3 => whole = reader.boolean(wire_type)?,
+            _ => reader.skip(tag)?,
+        }
+    }
+    let superseded = match (whole, fields.is_empty()) {
+        (true, _) => Superseded::Whole,
+        (false, true) => Superseded::Nothing,
+        (false, false) => Superseded::Fields(fields),
+    };
+    Ok(WriteResult { transform_results, superseded })
 }
 
 /// Refuses one more than `limit`, before it is read: what a frame makes us hold stays bounded.

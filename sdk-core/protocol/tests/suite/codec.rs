@@ -245,6 +245,7 @@ fn long_bodies_get_their_length_in_as_many_bytes_as_it_takes() {
             fields: [("a".to_owned(), "x".repeat(length).into())].into(),
             create_version: tidemark_protocol::model::Version(1),
             update_version: tidemark_protocol::model::Version(2),
+            merge: Default::default(),
         };
         let bytes = codec::encode_document(&document);
         assert_eq!(bytes, reference::document(&document).encode_to_vec(), "{length}");

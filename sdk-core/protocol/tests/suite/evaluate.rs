@@ -90,7 +90,7 @@ proptest! {
         let documents: Vec<Document> = vectors.iter().enumerate().map(|(at, numbers)| {
             let mut fields = fields.clone();
             fields.insert("v".to_owned(), Value::Vector(vector(numbers)));
-            Document { path: collection().doc(&format!("d{at}")).unwrap(), fields, create_version: Version(1), update_version: Version(1) }
+            Document { path: collection().doc(&format!("d{at}")).unwrap(), fields, create_version: Version(1), update_version: Version(1), merge: Default::default() }
         }).collect();
         let nearest = Nearest { field, vector: vector(&target), measure, limit, threshold: None, distance_field: None };
         let query = Query { nearest: Some(nearest.clone()), ..Query::collection(&collection()) };

@@ -100,7 +100,13 @@ pub(crate) fn recorded_queries() -> impl Iterator<Item = DataSet> {
                 let path = DocumentPath::parse(path).unwrap();
                 let fields = fields(json).unwrap();
                 Document::validate(&path, &fields).unwrap();
-                Document { path, fields, create_version: Version(1), update_version: Version(1) }
+                Document {
+                    path,
+                    fields,
+                    create_version: Version(1),
+                    update_version: Version(1),
+                    merge: Default::default(),
+                }
             })
             .collect();
         DataSet { documents, cases: list(&json["cases"]).iter().map(case).collect() }

@@ -167,13 +167,33 @@ pub(crate) fn version() -> impl Strategy<Value = Version> {
     prop_oneof![1..5_u64, 1..u64::MAX].prop_map(Version)
 }
 
+fn edit_time() -> impl Strategy<Value = EditTime> {
+    any::<u64>().prop_map(EditTime)
+}
+
+fn merge_state() -> impl Strategy<Value = MergeState> {
+    let clocks = (edit_time(), btree_map(field_path(), edit_time(), 0..3))
+        .prop_map(|(base, fields)| Box::new(Clocks { base, fields }));
+    let kind = prop_oneof![
+        Just(CollaborativeKind::Text),
+        Just(CollaborativeKind::List),
+        Just(CollaborativeKind::Map),
+        Just(CollaborativeKind::Counter),
+    ];
+    let collaborative = (version(), btree_map("[a-z]{1,3}", kind, 0..3))
+        .prop_map(|(epoch, fields)| Box::new(Collaborative { epoch, fields }));
+    (option::of(clocks), option::of(collaborative))
+        .prop_map(|(clocks, collaborative)| MergeState { clocks, collaborative })
+}
+
 pub(crate) fn document() -> impl Strategy<Value = Document> {
-    (document_path(), fields(), version(), version()).prop_map(
-        |(path, fields, create_version, update_version)| Document {
+    (document_path(), fields(), version(), version(), merge_state()).prop_map(
+        |(path, fields, create_version, update_version, merge)| Document {
             path,
             fields,
             create_version,
             update_version,
+            merge,
         },
     )
 }
@@ -414,6 +434,37 @@ fn hello() -> impl Strategy<Value = Hello> {
         )
 }
 
+fn digest_node() -> impl Strategy<Value = DigestNode> {
+    (0..=16_u32, any::<u64>()).prop_map(|(depth, bits)| {
+        let rest = u64::MAX.checked_shr(4 * depth).unwrap_or(0);
+        DigestNode { depth, prefix: bits & !rest }
+    })
+}
+
+fn digest_part() -> impl Strategy<Value = DigestPart> {
+    let children = any::<[(u32, u64); 16]>()
+        .prop_map(|all| all.map(|(count, sum)| Fingerprint { count, sum }));
+    prop_oneof![
+        vec((document_path(), version()), 0..3).prop_map(DigestPart::Members),
+        children.prop_map(DigestPart::Children),
+    ]
+}
+
+fn digest_result() -> impl Strategy<Value = DigestResult> {
+    let answer =
+        (digest_node(), digest_part()).prop_map(|(node, part)| DigestAnswer { node, part });
+    (any::<u32>(), version(), vec(answer, 0..3))
+        .prop_map(|(request, version, nodes)| DigestResult { request, version, nodes })
+}
+
+fn superseded() -> impl Strategy<Value = Superseded> {
+    prop_oneof![
+        Just(Superseded::Nothing),
+        vec(field_path(), 1..3).prop_map(Superseded::Fields),
+        Just(Superseded::Whole),
+    ]
+}
+
 fn resume() -> impl Strategy<Value = ResumeToken> {
     any::<(u64, u64)>().prop_map(|(incarnation, version)| ResumeToken {
         incarnation: Incarnation(incarnation),
@@ -426,22 +477,46 @@ fn read() -> impl Strategy<Value = Read> {
         .prop_map(|(path, version)| Read { path, version: Version(version) })
 }
 
+/// A write of collaborative fields, whose changes only their module understands.
+fn collaboration() -> impl Strategy<Value = Write> {
+    let changes = vec(vec(any::<u8>(), 0..6).prop_map(Bytes::from), 1..3);
+    (document_path(), version(), changes).prop_map(|(path, epoch, changes)| Write {
+        path,
+        op: WriteOp::Merge(Collaboration { epoch, changes }),
+        transforms: Vec::new(),
+        precondition: None,
+    })
+}
+
 fn commit() -> impl Strategy<Value = Commit> {
-    (write_id(), vec(write(), 1..4), vec(read(), 0..3), any::<u64>()).prop_map(
-        |(write_id, writes, reads, through)| Commit {
+    let order = (option::of(edit_time()), option::of(write_id()));
+    (
+        write_id(),
+        vec(prop_oneof![4 => write().boxed(), 1 => collaboration().boxed()], 1..4),
+        vec(read(), 0..3),
+        any::<u64>(),
+        order,
+    )
+        .prop_map(|(write_id, writes, reads, through, (edit_time, follows))| Commit {
             write_id,
             writes,
             reads,
             acknowledged_through: WriteId(through),
-        },
-    )
+            edit_time,
+            follows,
+        })
 }
 
 pub(crate) fn client_message() -> impl Strategy<Value = ClientMessage> {
     prop_oneof![
         hello().prop_map(ClientMessage::Hello),
-        (target_id(), target(), option::of(resume())).prop_map(|(target_id, target, resume)| {
-            ClientMessage::Listen(Listen { target_id, target, resume })
+        (target_id(), target(), option::of(resume()), any::<bool>()).prop_map(
+            |(target_id, target, resume, reconciles)| {
+                ClientMessage::Listen(Listen { target_id, target, resume, reconciles })
+            }
+        ),
+        (any::<u32>(), query(), vec(digest_node(), 0..3)).prop_map(|(request, query, nodes)| {
+            ClientMessage::Digest { request, target: Target::Query(query), nodes }
         }),
         target_id().prop_map(|target| ClientMessage::Unlisten { target }),
         commit().prop_map(ClientMessage::Commit),
@@ -567,7 +642,9 @@ fn aggregated() -> impl Strategy<Value = Aggregated> {
 
 pub(crate) fn server_message() -> impl Strategy<Value = ServerMessage> {
     let results = vec(
-        vec(value(), 0..3).prop_map(|transform_results| WriteResult { transform_results }),
+        (vec(value(), 0..3), superseded()).prop_map(|(transform_results, superseded)| {
+            WriteResult { transform_results, superseded }
+        }),
         0..3,
     );
     prop_oneof![
@@ -576,6 +653,8 @@ pub(crate) fn server_message() -> impl Strategy<Value = ServerMessage> {
             ServerMessage::Listening { target, group, version }
         }),
         (target_id(), text()).prop_map(|(target, reason)| ServerMessage::Reset { target, reason }),
+        (target_id(), text()).prop_map(|(target, reason)| ServerMessage::Stale { target, reason }),
+        digest_result().prop_map(ServerMessage::DigestResult),
         changes().prop_map(ServerMessage::Changes),
         version().prop_map(|version| ServerMessage::Current { version }),
         (target_id(), status())

@@ -50,9 +50,12 @@ fn server_frames() {
 }
 
 #[test]
-fn a_document() {
-    let document = samples::document();
-    let bytes = codec::encode_document(&document);
-    check("document", "all_types", &bytes, &proto::Document::decode(bytes.clone()).unwrap());
-    assert_eq!(codec::decode_document(&bytes).unwrap(), document);
+fn documents() {
+    let documents =
+        [("all_types", samples::document()), ("merge_state", samples::merged_document())];
+    for (name, document) in documents {
+        let bytes = codec::encode_document(&document);
+        check("document", name, &bytes, &proto::Document::decode(bytes.clone()).unwrap());
+        assert_eq!(codec::decode_document(&bytes).unwrap(), document);
+    }
 }

@@ -136,6 +136,8 @@ fn counts_are_limited_and_the_limit_is_stated() {
             writes,
             reads: vec![read; count],
             acknowledged_through: 0,
+            edit_time: None,
+            follows: 0,
         })
     };
     assert!(decode(reads(10_000)).is_ok());
@@ -148,7 +150,7 @@ fn counts_are_limited_and_the_limit_is_stated() {
     let listen = |count| {
         let paths = vec!["c/d".to_owned(); count];
         let target = Some(proto::listen::Target::Documents(proto::DocumentSet { paths }));
-        Kind::Listen(proto::Listen { target_id: 1, target, resume: None })
+        Kind::Listen(proto::Listen { target_id: 1, target, resume: None, reconciles: false })
     };
     assert!(decode(listen(10_000)).is_ok());
     assert!(refusal(listen(10_001)).2.contains("more than 10000 documents"));
@@ -238,6 +240,7 @@ fn unknown_fields_are_passed_over() {
         fields: [("a".to_owned(), Value::Integer(1))].into(),
         create_version: Version(1),
         update_version: Version(2),
+        merge: Default::default(),
     };
     let bytes = codec::encode_document(&document);
     let unknown: [&[u8]; 5] = [

@@ -17,6 +17,7 @@ pub(crate) fn documents() -> impl Strategy<Value = Vec<Document>> {
             fields,
             create_version: Version(1),
             update_version: Version(1),
+            merge: Default::default(),
         };
         all.into_iter().enumerate().map(document).collect()
     })
@@ -150,6 +151,7 @@ fn only_documents_right_in_the_collection_are_found() {
         fields: Fields::new(),
         create_version: Version(1),
         update_version: Version(1),
+        merge: Default::default(),
     };
     let query = Query::collection(&collection());
     assert!(query.matches(&document("c/d")));

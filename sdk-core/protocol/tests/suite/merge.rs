@@ -10,7 +10,13 @@ use crate::generate::{
 const NOW: Version = Version(1_700_000_000_000_000);
 
 fn existing(path: &DocumentPath, fields: Fields) -> Document {
-    Document { path: path.clone(), fields, create_version: Version(1), update_version: Version(2) }
+    Document {
+        path: path.clone(),
+        fields,
+        create_version: Version(1),
+        update_version: Version(2),
+        merge: Default::default(),
+    }
 }
 
 fn path() -> DocumentPath {

@@ -19,7 +19,13 @@ fn document(collection: &str, id: &str, json: &Json) -> Document {
     let path = CollectionPath::parse(collection).unwrap().doc(id).unwrap();
     let fields = fields(json).unwrap();
     Document::validate(&path, &fields).unwrap();
-    Document { path, fields, create_version: Version(1), update_version: Version(1) }
+    Document {
+        path,
+        fields,
+        create_version: Version(1),
+        update_version: Version(1),
+        merge: Default::default(),
+    }
 }
 
 /// The ids that a query finds.

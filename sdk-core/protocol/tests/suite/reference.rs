@@ -1,7 +1,8 @@
 //! Values and documents by way of the generated code: what the hand-written codec is held against.
 
 use tidemark_protocol::model::{
-    Document, DocumentPath, Fields, GeoPoint, Timestamp, Value, Version,
+    Clocks, Collaborative, CollaborativeKind, Document, DocumentPath, EditTime, FieldPath, Fields,
+    GeoPoint, MergeState, Timestamp, Value, Version,
 };
 use tidemark_protocol::wire::proto;
 use tidemark_protocol::wire::proto::value::Kind;
@@ -42,7 +43,30 @@ pub(crate) fn document(document: &Document) -> proto::Document {
         create_version: document.create_version.0,
         update_version: document.update_version.0,
         fields: map(&document.fields).fields,
+        clocks: document.merge.clocks.as_deref().map(clocks),
+        collaborative: document.merge.collaborative.as_deref().map(collaborative),
     }
+}
+
+fn clocks(clocks: &Clocks) -> proto::Clocks {
+    let fields = clocks.fields.iter();
+    let fields =
+        fields.map(|(field, time)| proto::FieldClock { field: field.to_string(), time: time.0 });
+    proto::Clocks { base: clocks.base.0, fields: fields.collect() }
+}
+
+fn collaborative(collaborative: &Collaborative) -> proto::Collaborative {
+    let field = |(name, kind): (&String, &CollaborativeKind)| {
+        let kind = match kind {
+            CollaborativeKind::Text => proto::CollaborativeKind::Text,
+            CollaborativeKind::List => proto::CollaborativeKind::List,
+            CollaborativeKind::Map => proto::CollaborativeKind::Map,
+            CollaborativeKind::Counter => proto::CollaborativeKind::Counter,
+        };
+        proto::CollaborativeField { name: name.clone(), kind: kind.into() }
+    };
+    let fields = collaborative.fields.iter().map(field).collect();
+    proto::Collaborative { epoch: collaborative.epoch.0, fields }
 }
 
 /// None where the model refuses.
@@ -77,5 +101,38 @@ pub(crate) fn document_back(document: proto::Document) -> Option<Document> {
         fields: fields_back(document.fields)?,
         create_version: Version(document.create_version),
         update_version: Version(document.update_version),
+        merge: MergeState {
+            clocks: match document.clocks {
+                Some(clocks) => Some(Box::new(clocks_back(clocks)?)),
+                None => None,
+            },
+            collaborative: match document.collaborative {
+                Some(collaborative) => Some(Box::new(collaborative_back(collaborative)?)),
+                None => None,
+            },
+        },
     })
+}
+
+fn clocks_back(clocks: proto::Clocks) -> Option<Clocks> {
+    let field = |clock: proto::FieldClock| {
+        Some((FieldPath::parse(&clock.field).ok()?, EditTime(clock.time)))
+    };
+    let fields = clocks.fields.into_iter().map(field).collect::<Option<_>>()?;
+    Some(Clocks { base: EditTime(clocks.base), fields })
+}
+
+fn collaborative_back(collaborative: proto::Collaborative) -> Option<Collaborative> {
+    let field = |field: proto::CollaborativeField| {
+        let kind = match proto::CollaborativeKind::try_from(field.kind).ok()? {
+            proto::CollaborativeKind::Unspecified => return None,
+            proto::CollaborativeKind::Text => CollaborativeKind::Text,
+            proto::CollaborativeKind::List => CollaborativeKind::List,
+            proto::CollaborativeKind::Map => CollaborativeKind::Map,
+            proto::CollaborativeKind::Counter => CollaborativeKind::Counter,
+        };
+        Some((field.name, kind))
+    };
+    let fields = collaborative.fields.into_iter().map(field).collect::<Option<_>>()?;
+    Some(Collaborative { epoch: Version(collaborative.epoch), fields })
 }

@@ -38,6 +38,33 @@ pub(crate) fn document() -> Document {
         fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         create_version: Version(1_700_000_000_000_001),
         update_version: Version(1_700_000_000_000_002),
+        merge: MergeState::default(),
+    }
+}
+
+/// A document that was edited by field and has collaborative fields.
+pub(crate) fn merged_document() -> Document {
+    let fields = [
+        ("text", CollaborativeKind::Text),
+        ("list", CollaborativeKind::List),
+        ("map", CollaborativeKind::Map),
+        ("count", CollaborativeKind::Counter),
+    ];
+    let clocks = Clocks {
+        base: EditTime(1_700_000_000_000_001),
+        fields: [(field("a.b"), EditTime(1_700_000_000_000_002))].into(),
+    };
+    let collaborative = Collaborative {
+        epoch: Version(1_700_000_000_000_001),
+        fields: fields.map(|(name, kind)| (name.to_owned(), kind)).into(),
+    };
+    Document {
+        fields: [("text".to_owned(), Value::from("Grüße"))].into(),
+        merge: MergeState {
+            clocks: Some(Box::new(clocks)),
+            collaborative: Some(Box::new(collaborative)),
+        },
+        ..document()
     }
 }
 
@@ -90,6 +117,15 @@ fn writes() -> Vec<Write> {
         Write {
             path: path("rooms/c"),
             op: WriteOp::Delete,
+            transforms: Vec::new(),
+            precondition: None,
+        },
+        Write {
+            path: path("rooms/e"),
+            op: WriteOp::Merge(Collaboration {
+                epoch: Version(1_700_000_000_000_000),
+                changes: vec![Bytes::from_static(&[1, 2]), Bytes::from_static(&[3])],
+            }),
             transforms: Vec::new(),
             precondition: None,
         },
@@ -199,14 +235,20 @@ pub(crate) fn client() -> Vec<(&'static str, ClientMessage)> {
             incarnation: Incarnation(0x0123_4567_89AB_CDEF),
             version: Version(1_700_000_000_000_000),
         }),
+        reconciles: true,
     };
     let listen_documents = Listen {
         target_id: TargetId(2),
         target: Target::Documents(vec![path("rooms/a"), path("rooms/b")]),
         resume: None,
+        reconciles: false,
     };
-    let listen_aggregate =
-        Listen { target_id: TargetId(3), target: Target::Aggregate(aggregate()), resume: None };
+    let listen_aggregate = Listen {
+        target_id: TargetId(3),
+        target: Target::Aggregate(aggregate()),
+        resume: None,
+        reconciles: false,
+    };
     let commit = Commit {
         write_id: WriteId(42),
         writes: writes(),
@@ -215,7 +257,13 @@ pub(crate) fn client() -> Vec<(&'static str, ClientMessage)> {
             Read { path: path("rooms/b"), version: Version(1_700_000_000_000_000) },
         ],
         acknowledged_through: WriteId(41),
+        edit_time: Some(EditTime(1_700_000_000_000_001)),
+        follows: Some(WriteId(40)),
     };
+    let digest_nodes = vec![
+        DigestNode { depth: 0, prefix: 0 },
+        DigestNode { depth: 2, prefix: 0xAB00_0000_0000_0000 },
+    ];
     let paths = vec![path("rooms/a"), path("rooms/z")];
     vec![
         ("hello", ClientMessage::Hello(hello)),
@@ -237,6 +285,14 @@ pub(crate) fn client() -> Vec<(&'static str, ClientMessage)> {
         ),
         ("ping", ClientMessage::Ping { nonce: u64::MAX }),
         ("acknowledge", ClientMessage::Acknowledge { through: WriteId(42) }),
+        (
+            "digest",
+            ClientMessage::Digest {
+                request: 305,
+                target: Target::Query(query()),
+                nodes: digest_nodes,
+            },
+        ),
     ]
 }
 
@@ -281,15 +337,37 @@ pub(crate) fn server() -> Vec<(&'static str, ServerMessage)> {
     };
     let aggregated = Aggregated { group: 8, version, values: values(), partial: true };
     let results = vec![
-        WriteResult { transform_results: vec![Value::from(5), Value::Null] },
+        WriteResult {
+            transform_results: vec![Value::from(5), Value::Null],
+            superseded: Superseded::Fields(vec![field("a.b"), field("c")]),
+        },
+        WriteResult { transform_results: vec![], superseded: Superseded::Whole },
         WriteResult::default(),
     ];
+    let node = |depth, prefix| DigestNode { depth, prefix };
+    let child = |n: u32| Fingerprint { count: n, sum: u64::from(n) << 40 };
+    let digest_result = DigestResult {
+        request: 305,
+        version,
+        nodes: vec![
+            DigestAnswer {
+                node: node(0, 0),
+                part: DigestPart::Children(std::array::from_fn(|n| child(n as u32))),
+            },
+            DigestAnswer {
+                node: node(2, 0xAB00_0000_0000_0000),
+                part: DigestPart::Members(vec![(path("rooms/a"), version)]),
+            },
+        ],
+    };
     let again = Some(Duration::from_millis(500));
     vec![
         ("welcome", ServerMessage::Welcome(welcome)),
         ("listening", ServerMessage::Listening { target: TargetId(1), group: 7, version }),
         ("reset", ServerMessage::Reset { target: TargetId(1), reason: "expired".to_owned() }),
         ("changes", ServerMessage::Changes(changes)),
+        ("stale", ServerMessage::Stale { target: TargetId(1), reason: "expired".to_owned() }),
+        ("digest_result", ServerMessage::DigestResult(digest_result)),
         ("current", ServerMessage::Current { version }),
         (
             "target_error",

@@ -543,7 +543,13 @@ impl World {
             let fields =
                 Fields::from([("n".to_owned(), Value::Integer(self.chance.below(9) as i64))]);
             let update_version = Version(self.chance.below(50));
-            let document = Document { path, fields, create_version: Version(1), update_version };
+            let document = Document {
+                path,
+                fields,
+                create_version: Version(1),
+                update_version,
+                merge: Default::default(),
+            };
             changes.documents.push(encode_document(&document));
         }
         for _ in 0..self.chance.below(2) {

@@ -373,7 +373,13 @@ pub(super) fn document(text: &str, at: Version) -> Document {
         None => (text, at),
     };
     let (path, fields) = parse_document(text);
-    Document { path, fields, create_version: Version(1), update_version: at }
+    Document {
+        path,
+        fields,
+        create_version: Version(1),
+        update_version: at,
+        merge: Default::default(),
+    }
 }
 
 fn parse_document(text: &str) -> (DocumentPath, Fields) {
@@ -519,6 +525,7 @@ fn sent(message: &ClientMessage) -> String {
             format!("aggregate {request} {}{explain}", stated_aggregate(aggregate))
         }
         ClientMessage::Ping { nonce } => format!("ping {nonce}"),
+        ClientMessage::Digest { nodes, .. } => format!("digest of {} branches", nodes.len()),
         ClientMessage::Acknowledge { through } => format!("acknowledge {through}"),
     }
 }

@@ -199,7 +199,7 @@ impl Server {
                 self.sent
                     .push_back(ServerMessage::Pong { nonce, server_time: Timestamp::default() });
             }
-            ClientMessage::Acknowledge { .. } => {}
+            ClientMessage::Acknowledge { .. } | ClientMessage::Digest { .. } => {}
         }
     }
 

@@ -305,7 +305,13 @@ mod tests {
     fn document(fields: Value) -> Document {
         let Value::Map(fields) = fields else { panic!("fields are a map") };
         let path = DocumentPath::parse("c/d").unwrap();
-        Document { path, fields, create_version: Version(1), update_version: Version(1) }
+        Document {
+            path,
+            fields,
+            create_version: Version(1),
+            update_version: Version(1),
+            merge: Default::default(),
+        }
     }
 
     fn changes(set: &IndexSet, before: Option<&Document>, after: Option<&Document>) -> Vec<String> {

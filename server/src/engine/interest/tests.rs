@@ -18,7 +18,13 @@ fn field(name: &str) -> FieldPath {
 
 fn document(path: &str, fields: Fields) -> Document {
     let (create_version, update_version) = (Version(1), Version(1));
-    Document { path: DocumentPath::parse(path).unwrap(), fields, create_version, update_version }
+    Document {
+        path: DocumentPath::parse(path).unwrap(),
+        fields,
+        create_version,
+        update_version,
+        merge: Default::default(),
+    }
 }
 
 fn scalar(rng: &mut StdRng) -> Value {

@@ -72,7 +72,13 @@ mod tests {
     fn document(at: usize) -> Arc<Stored> {
         let path = DocumentPath::parse(&format!("c/{:06}", at * 7_919 % 20_011)).unwrap();
         let (create_version, update_version) = (Version(1), Version(1));
-        Stored::encode(Document { path, fields: Fields::new(), create_version, update_version })
+        Stored::encode(Document {
+            path,
+            fields: Fields::new(),
+            create_version,
+            update_version,
+            merge: Default::default(),
+        })
     }
 
     async fn sort(count: usize, take: usize, cancelled: bool) -> Result<Rows, EngineError> {

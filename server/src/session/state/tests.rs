@@ -85,6 +85,7 @@ fn message(verb: &str, rest: &[&str]) -> ClientMessage {
                 None => Target::Query(Query::collection(&CollectionPath::parse("rooms").unwrap())),
             },
             resume: None,
+            reconciles: false,
         }),
         "unlisten" => {
             ClientMessage::Unlisten { target: TargetId(u32::try_from(number(0)).unwrap()) }
@@ -99,6 +100,8 @@ fn message(verb: &str, rest: &[&str]) -> ClientMessage {
             }],
             reads: Vec::new(),
             acknowledged_through: WriteId(0),
+            edit_time: None,
+            follows: None,
         }),
         "get" => ClientMessage::Get { request: 9, paths: (0..number(0)).map(path).collect() },
         "ping" => ClientMessage::Ping { nonce: number(0) },
