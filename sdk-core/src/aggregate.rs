@@ -13,6 +13,7 @@ use tidemark_protocol::model::{
 use tidemark_protocol::wire::server::Explanation;
 
 use crate::client::Client;
+use crate::engine::Source;
 use crate::error::Error;
 use crate::query::listenable;
 use crate::queue::SnapshotQueue;
@@ -77,8 +78,10 @@ impl Aggregate {
 /// What is to be computed over the documents of a query. What is wrong with it is told by
 /// [`get`](AggregateReference::get) or by the listener.
 ///
-/// The values are the server's: this client's writes count in them once they are committed, not while
-/// they are pending, and there are none without a server.
+/// The values are the server's. This client's pending writes are counted in where that is exact: in counts
+/// and in sums of integers of queries without a limit or an offset, for documents whose state at the server
+/// this client knows. Where they are not, the snapshot's metadata still says that writes are pending. Without
+/// a server the values are the last known, or else computed over the cache.
 #[derive(Clone)]
 pub struct AggregateReference {
     client: Client,
@@ -102,16 +105,21 @@ impl AggregateReference {
         Ok(aggregate)
     }
 
-    /// The values as the server has them now. `unavailable` when the network is disabled, or when the
-    /// request's time is over without an answer.
+    /// The values as the server has them now, without pending writes; while there is no connection,
+    /// computed over the cache, with them. `unavailable` when the request's time is over without an answer.
     pub async fn get(&self) -> Result<AggregateSnapshot, Error> {
-        Ok(self.client.run_aggregate(self.validated()?, false).await?.0)
+        self.get_from(Source::Default).await
+    }
+
+    /// As [`get`](Self::get), from where the caller says.
+    pub async fn get_from(&self, source: Source) -> Result<AggregateSnapshot, Error> {
+        Ok(self.client.run_aggregate(self.validated()?, false, source).await?.0)
     }
 
     /// The values, and how the server came by them: which indexes it used, what it read, and the index
     /// that would help.
     pub async fn explain(&self) -> Result<(AggregateSnapshot, Explanation), Error> {
-        self.client.run_aggregate(self.validated()?, true).await
+        self.client.run_aggregate(self.validated()?, true, Source::Server).await
     }
 
     /// The values now and after every change of theirs.
@@ -176,13 +184,14 @@ impl AggregateSnapshot {
         }
     }
 
-    /// What the server has confirmed: `from_cache` while it is away, and the values are the last known.
-    /// They never have pending writes.
+    /// What the server has confirmed: `from_cache` while it is away, `has_pending_writes` while there are
+    /// writes that could change the values, counted in or not.
     pub fn metadata(&self) -> SnapshotMetadata {
         self.metadata
     }
 
-    /// The consistent point they are of: everything committed up to this version, and nothing later.
+    /// The consistent point they are of: everything committed up to this version, and nothing later
+    /// except this client's own pending writes. [`Version::NONE`] when they are computed over the cache.
     pub fn version(&self) -> Version {
         self.version
     }

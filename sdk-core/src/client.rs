@@ -15,13 +15,13 @@ use tidemark_protocol::wire::server::Explanation;
 use crate::aggregate::AggregateSnapshot;
 use crate::cache::{Cache, MemoryCache};
 use crate::driver::{Command, Driver, Inbox};
-use crate::engine::{Answer, ListenerId, Request, Settings};
+use crate::engine::{Answer, ListenerId, Request, Settings, Source};
 use crate::error::Error;
 use crate::query::Query;
 use crate::queue::SnapshotQueue;
 use crate::reference::{CollectionRef, DocumentRef};
 use crate::runtime::Runtime;
-use crate::snapshot::{DocumentSnapshot, QuerySnapshot, SnapshotMetadata};
+use crate::snapshot::{DocumentSnapshot, QuerySnapshot};
 use crate::subscription::{ConnectionStates, ListenOptions, Listener, StateCell};
 use crate::write::{Batch, Committed, PendingWrite};
 
@@ -237,8 +237,17 @@ impl Client {
     }
 
     /// The documents as the server has them now, in the order asked for, with this client's pending
-    /// writes on top.
+    /// writes on top; while there is no connection, as the cache has them: see [`DocumentRef::get`].
     pub async fn get_all(&self, docs: &[DocumentRef]) -> Result<Vec<DocumentSnapshot>, Error> {
+        self.get_all_from(docs, Source::Default).await
+    }
+
+    /// As [`get_all`](Self::get_all), from where the caller says.
+    pub async fn get_all_from(
+        &self,
+        docs: &[DocumentRef],
+        source: Source,
+    ) -> Result<Vec<DocumentSnapshot>, Error> {
         if docs.is_empty() {
             return Ok(Vec::new());
         }
@@ -246,7 +255,7 @@ impl Client {
         let mut unique = paths.clone();
         unique.sort();
         unique.dedup();
-        let found = self.get_paths(unique, true).await?.documents;
+        let found = self.get_paths(unique, true, source).await?.documents;
         let by_path: BTreeMap<_, _> = found.iter().map(|doc| (doc.path(), doc)).collect();
         Ok(paths.iter().filter_map(|path| by_path.get(path).map(|doc| (*doc).clone())).collect())
     }
@@ -324,16 +333,18 @@ impl Client {
         &self,
         paths: Vec<DocumentPath>,
         overlay: bool,
+        source: Source,
     ) -> Result<Answer, Error> {
-        self.request(Request::Get { paths, overlay }).await
+        self.request(Request::Get { paths, overlay }, source).await
     }
 
     pub(crate) async fn run_query(
         &self,
         query: ModelQuery,
         explain: bool,
+        source: Source,
     ) -> Result<(QuerySnapshot, Explanation), Error> {
-        let mut answer = self.request(Request::Query { query, explain }).await?;
+        let mut answer = self.request(Request::Query { query, explain }, source).await?;
         let explanation = answer.explanation.take().unwrap_or_default();
         Ok((answer.into_snapshot(), *explanation))
     }
@@ -342,19 +353,19 @@ impl Client {
         &self,
         aggregate: AggregateQuery,
         explain: bool,
+        source: Source,
     ) -> Result<(AggregateSnapshot, Explanation), Error> {
         let aggregations = aggregate.aggregations.clone();
-        let answer = self.request(Request::Aggregate { aggregate, explain }).await?;
-        let Answer { version, values, explanation, .. } = answer;
-        let metadata = SnapshotMetadata::default();
+        let answer = self.request(Request::Aggregate { aggregate, explain }, source).await?;
+        let Answer { version, metadata, values, explanation, .. } = answer;
         let snapshot = AggregateSnapshot::new(&aggregations, &values, metadata, version);
         Ok((snapshot, *explanation.unwrap_or_default()))
     }
 
-    async fn request(&self, request: Request) -> Result<Answer, Error> {
+    async fn request(&self, request: Request, source: Source) -> Result<Answer, Error> {
         let (reply, answer) = oneshot::channel();
         let timeout = self.inner.request_timeout;
-        self.send(Command::Request { request, timeout, reply });
+        self.send(Command::Request { request, source, timeout, reply });
         answer.await.unwrap_or_else(|_| Err(Error::closed()))
     }
 

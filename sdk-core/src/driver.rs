@@ -17,7 +17,7 @@ use tidemark_protocol::wire::codec::{decode_server, encode_client};
 use crate::aggregate::AggregateSnapshot;
 use crate::cache::Cache;
 use crate::engine::{
-    Action, Answer, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Ticket,
+    Action, Answer, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Source, Ticket,
 };
 use crate::error::Error;
 use crate::queue::SnapshotQueue;
@@ -47,6 +47,7 @@ pub(crate) enum Command {
     },
     Request {
         request: Request,
+        source: Source,
         timeout: Duration,
         reply: oneshot::Sender<Result<Answer, Error>>,
     },
@@ -290,10 +291,10 @@ impl Driver {
                 self.listeners.remove(&listener);
                 Event::Unlisten { listener }
             }
-            Command::Request { request, timeout, reply } => {
+            Command::Request { request, source, timeout, reply } => {
                 let ticket = self.ticket();
                 self.requests.insert(ticket, reply);
-                Event::Request { ticket, request, timeout }
+                Event::Request { ticket, request, source, timeout }
             }
             Command::WaitForWrites { reply } => {
                 let ticket = self.ticket();

@@ -45,7 +45,7 @@ use writes::Outbox;
 
 pub(crate) use event::all_added;
 pub use event::{
-    Action, Answer, ConnectionId, Event, ListenerId, Moment, Request, Settings, Ticket,
+    Action, Answer, ConnectionId, Event, ListenerId, Moment, Request, Settings, Source, Ticket,
 };
 
 /// How long after the last answer the server is told that outcomes need not be kept any more.
@@ -133,7 +133,9 @@ impl Engine {
                 self.listen(listener, target, include_metadata);
             }
             Event::Unlisten { listener } => self.unlisten(listener),
-            Event::Request { ticket, request, timeout } => self.request(ticket, request, timeout),
+            Event::Request { ticket, request, source, timeout } => {
+                self.request(ticket, request, source, timeout);
+            }
             Event::WaitForWrites { ticket } => self.outbox.wait(ticket),
             Event::Network { enabled } => self.set_network(enabled),
             Event::Close => self.closing = Some(now.elapsed + CLOSE_TIMEOUT),

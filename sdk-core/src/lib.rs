@@ -35,6 +35,7 @@ pub use aggregate::{Aggregate, AggregateListener, AggregateReference, AggregateS
 pub use client::{Client, ClientBuilder};
 pub use convert::{Bytes, GeoPoint, Reference, Timestamp, Vector};
 pub use convert::{from_fields, from_value, to_fields, to_value};
+pub use engine::Source;
 pub use error::Error;
 pub use filter::Filter;
 pub use query::Query;

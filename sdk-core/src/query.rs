@@ -11,6 +11,7 @@ use tidemark_protocol::wire::server::Explanation;
 
 use crate::aggregate::{Aggregate, AggregateReference};
 use crate::client::Client;
+use crate::engine::Source;
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::snapshot::{DocumentSnapshot, QuerySnapshot};
@@ -25,8 +26,8 @@ use crate::subscription::{ListenOptions, QueryListener};
 /// moves or takes out is shown so at once. A query with a limit is filled up again when the server has
 /// the write. Two clauses see less of them. With an [`offset`](Query::offset), which documents are left
 /// out is the server's word: a document that only a pending write brings into the result is shown when
-/// the server has it. The answer to [`find_nearest`](Query::find_nearest), and every aggregate, is the
-/// server's alone.
+/// the server has it. The server's answer to [`find_nearest`](Query::find_nearest) is shown as it is. What
+/// the cache answers shows pending writes in all cases.
 #[derive(Clone)]
 pub struct Query {
     client: Client,
@@ -110,7 +111,7 @@ impl Query {
     }
 
     /// Of the documents that match, those whose vectors in the field are nearest, the nearest first and
-    /// at most so many. They can be asked for once, not listened to; pending writes are not shown.
+    /// at most so many. They can be asked for once, not listened to.
     pub fn find_nearest(
         self,
         field: &str,
@@ -229,16 +230,21 @@ impl Query {
         Ok(query)
     }
 
-    /// The result as the server has it now, with this client's pending writes on top. `unavailable`
-    /// when the network is disabled, or when the request's time is over without an answer.
+    /// The result as the server has it now, with this client's pending writes on top; while there is no
+    /// connection, as the cache has it. `unavailable` when the request's time is over without an answer.
     pub async fn get(&self) -> Result<QuerySnapshot, Error> {
-        Ok(self.client.run_query(self.validated()?, false).await?.0)
+        self.get_from(Source::Default).await
+    }
+
+    /// As [`get`](Self::get), from where the caller says.
+    pub async fn get_from(&self, source: Source) -> Result<QuerySnapshot, Error> {
+        Ok(self.client.run_query(self.validated()?, false, source).await?.0)
     }
 
     /// The result, and how the server came by it: which indexes it used, what it read, and the index
     /// that would help.
     pub async fn explain(&self) -> Result<(QuerySnapshot, Explanation), Error> {
-        self.client.run_query(self.validated()?, true).await
+        self.client.run_query(self.validated()?, true, Source::Server).await
     }
 
     /// The result now and after every change.

@@ -12,6 +12,7 @@ use tidemark_protocol::model::{
 use crate::aggregate::AggregateReference;
 use crate::client::Client;
 use crate::convert::to_fields;
+use crate::engine::Source;
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::query::Query;
@@ -63,9 +64,15 @@ impl DocumentRef {
         Query::new(self.client.clone(), ModelQuery { parent, ..ModelQuery::group(id) })
     }
 
-    /// The document as the server has it now, with this client's pending writes on top.
+    /// The document as the server has it now, with this client's pending writes on top; while there is
+    /// no connection, as the cache has it. `unavailable` if the cache does not know it either.
     pub async fn get(&self) -> Result<DocumentSnapshot, Error> {
-        let mut found = self.client.get_paths(vec![self.path.clone()], true).await?;
+        self.get_from(Source::Default).await
+    }
+
+    /// As [`get`](Self::get), from where the caller says.
+    pub async fn get_from(&self, source: Source) -> Result<DocumentSnapshot, Error> {
+        let mut found = self.client.get_paths(vec![self.path.clone()], true, source).await?;
         found.documents.pop().ok_or_else(|| {
             Error::new(tidemark_protocol::model::Code::Internal, "the server answered with nothing")
         })
@@ -231,6 +238,11 @@ impl CollectionRef {
     /// See [`Query::get`].
     pub async fn get(&self) -> Result<QuerySnapshot, Error> {
         self.query().get().await
+    }
+
+    /// See [`Query::get_from`].
+    pub async fn get_from(&self, source: Source) -> Result<QuerySnapshot, Error> {
+        self.query().get_from(source).await
     }
 
     /// See [`Query::listen`].

@@ -11,14 +11,22 @@ use tidemark_protocol::wire::server::{AggregateResult, QueryResult};
 use super::projection::cut;
 use super::requests::{Complete, is_cut};
 use super::view::{Edit, View};
-use super::{Action, Answer, Engine, Request, Ticket};
+use super::{Action, Answer, Engine, Request, Source, Ticket};
 use crate::error::Error;
 use crate::snapshot::{DocumentSnapshot, SnapshotMetadata};
 
 impl Engine {
-    pub(super) fn request(&mut self, ticket: Ticket, request: Request, timeout: Duration) {
+    pub(super) fn request(
+        &mut self,
+        ticket: Ticket,
+        request: Request,
+        source: Source,
+        timeout: Duration,
+    ) {
         let refusal = if self.closing.is_some() {
             Some(Error::closed())
+        } else if source == Source::Server && self.connection.is_offline() {
+            Some(Error::unavailable(self.connection.reason().message()))
         } else if self.connection.is_shut() {
             Some(Error::unavailable(self.connection.reason().message()))
         } else {
@@ -113,7 +121,9 @@ impl Engine {
             }
             Request::Aggregate { .. } => Vec::new(),
         };
-        Answer { version, documents, values, explanation }
+        let has_pending_writes = documents.iter().any(|row| row.metadata.has_pending_writes);
+        let metadata = SnapshotMetadata { from_cache: false, has_pending_writes };
+        Answer { version, metadata, documents, values, explanation }
     }
 
     /// The answer to a get, in the order of the paths.

@@ -54,6 +54,18 @@ pub struct Settings {
     pub client_id: ClientId,
 }
 
+/// Who answers a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The server; while it is given up for now, or the network is disabled, the cache.
+    #[default]
+    Default,
+    /// The server, or nobody: `unavailable` while it is given up for now or the network is disabled.
+    Server,
+    /// The cache, at once, with this client's pending writes on top.
+    Cache,
+}
+
 /// What wants one answer.
 #[derive(Clone, Debug)]
 pub enum Request {
@@ -86,6 +98,8 @@ pub enum Request {
 pub struct Answer {
     /// The consistent point it shows.
     pub version: Version,
+    /// Whether it is the cache's, and whether it shows pending writes.
+    pub metadata: SnapshotMetadata,
     /// In the order of the paths or of the query.
     pub documents: Vec<DocumentSnapshot>,
     /// Of an aggregate, in the order of the aggregations.
@@ -96,12 +110,10 @@ pub struct Answer {
 
 impl Answer {
     pub(crate) fn into_snapshot(self) -> QuerySnapshot {
-        let has_pending_writes =
-            self.documents.iter().any(|document| document.metadata.has_pending_writes);
         QuerySnapshot {
             changes: all_added(&self.documents),
             documents: std::sync::Arc::new(self.documents),
-            metadata: SnapshotMetadata { from_cache: false, has_pending_writes },
+            metadata: self.metadata,
             version: self.version,
         }
     }
@@ -180,6 +192,8 @@ pub enum Event {
         ticket: Ticket,
         /// For what; validated.
         request: Request,
+        /// Of whom.
+        source: Source,
         /// How long it may take.
         timeout: Duration,
     },

@@ -18,7 +18,7 @@ use super::server::{COUNTER, Chance, Server, computed, result, welcome};
 use crate::aggregate::AggregateSnapshot;
 use crate::cache::MemoryCache;
 use crate::engine::{
-    Action, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Ticket,
+    Action, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Source, Ticket,
 };
 use crate::error::Error;
 use crate::queue::SnapshotQueue;
@@ -283,7 +283,14 @@ impl World {
             Target::Aggregate(aggregate) => Request::Aggregate { aggregate, explain: false },
             Target::Documents(_) => unreachable!(),
         };
-        self.handle(Event::Request { ticket, request, timeout: Duration::from_secs(60) });
+        let source = match request {
+            Request::Get { overlay: false, .. } => Source::Server,
+            Request::Get { .. } | Request::Query { .. } | Request::Aggregate { .. } => {
+                [Source::Default, Source::Server, Source::Cache][self.chance.below(3) as usize]
+            }
+        };
+        let timeout = Duration::from_secs(60);
+        self.handle(Event::Request { ticket, request, source, timeout });
     }
 
     fn connect(&mut self) {

@@ -9,7 +9,7 @@
 //! set DOC [server] | add PATH FIELD N | update DOC | delete PATH | batch DOC DOC… | transaction DOC read=PATH@V
 //! listening TARGET GROUP @V | reset TARGET | changes GROUP @V DOC… -PATH… ~PATH… [partial] | current @V
 //! target-error TARGET CODE | committed ID @V | rejected ID CODE
-//! get PATH… | transaction-get PATH | query QUERY [explain] | result REQUEST @V DOC… [more] [explained]
+//! get PATH… [from=cache|server] | transaction-get PATH | query QUERY [explain] [from=cache|server] | result REQUEST @V DOC… [more] [explained]
 //! aggregated GROUP @V VALUE… [partial] | computed REQUEST @V VALUE… [explained] | request-error REQUEST CODE
 //! wait | network on | network off | close
 //! ```
@@ -32,7 +32,7 @@ use tidemark_protocol::wire::server::{
 
 use crate::cache::MemoryCache;
 use crate::engine::{
-    Action, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Ticket,
+    Action, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Source, Ticket,
 };
 use crate::error::Error;
 use crate::snapshot::{ChangeKind, DocumentSnapshot, QuerySnapshot};
@@ -177,11 +177,23 @@ impl Bench {
                 }
             }
             kind => Request::Get {
-                paths: words[1..].iter().map(|word| path(word)).collect(),
+                paths: words[1..]
+                    .iter()
+                    .filter(|word| !word.starts_with("from="))
+                    .map(|word| path(word))
+                    .collect(),
                 overlay: kind == "get",
             },
         };
-        Event::Request { ticket: self.ticket(), request, timeout: Duration::from_secs(60) }
+        let source = match words.iter().find_map(|word| word.strip_prefix("from=")) {
+            Some("cache") => Source::Cache,
+            Some("server") => Source::Server,
+            Some(other) => panic!("there is no source {other}"),
+            None if words[0] == "transaction-get" => Source::Server,
+            None => Source::Default,
+        };
+        let ticket = self.ticket();
+        Event::Request { ticket, request, source, timeout: Duration::from_secs(60) }
     }
 
     fn write(&mut self, words: &[&str]) -> Event {
