@@ -27,7 +27,7 @@ mod value;
 
 pub use aggregate::{AggregateQuery, AggregateState, Aggregation, AggregationKind};
 pub use clocks::{COLLABORATIVE_ID, Clocks, Collaborative, CollaborativeKind, MergeState};
-pub use digest::{DigestAnswer, DigestNode, DigestPart, Fingerprint};
+pub use digest::{DigestAnswer, DigestNode, DigestPart, DigestTree, Fingerprint};
 pub use document::{Document, Fields};
 pub use error::{Code, ModelError};
 pub use evaluate::{aggregate, evaluate};
