@@ -26,13 +26,14 @@ mod tests;
 pub(crate) mod view;
 pub(crate) mod writes;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tidemark_protocol::model::{Code, WriteId};
+use tidemark_protocol::model::{Code, EditTime, WriteId};
 use tidemark_protocol::wire::client::{ClientMessage, Commit};
 use tidemark_protocol::wire::server::{ServerMessage, Welcome};
 
-use crate::cache::{Cache, CacheBatch, CacheError, Metadata};
+use crate::cache::{Cache, CacheBatch, CacheError, Durability, Keep, Metadata};
 use crate::error::Error;
 use crate::write::Committed;
 
@@ -148,9 +149,23 @@ impl Engine {
     pub fn settle(&mut self) {
         for batch in std::mem::take(&mut self.deferred) {
             // If it is not stored, neither is its token: the next run resumes from before.
-            if let Err(error) = self.cache.apply(batch) {
+            if let Err(error) = self.cache.apply(batch, Durability::Soon) {
                 tracing::warn!(%error, "the cache did not store what the server said");
             }
+        }
+        self.collect();
+    }
+
+    /// Makes room in the cache when it is too large; by more than it must, so that this is rare.
+    fn collect(&mut self) {
+        let budget = self.cache.budget();
+        if self.cache.size() <= budget {
+            return;
+        }
+        let targets = self.targets.by_id.values().map(|listened| listened.key.clone()).collect();
+        let keep = Keep { targets: &targets, documents: &BTreeSet::new() };
+        if let Err(error) = self.cache.collect(keep, budget / 5 * 4) {
+            tracing::warn!(%error, "the cache did not make room");
         }
     }
 
@@ -458,12 +473,12 @@ impl Engine {
     }
 
     /// Stores a batch; the engine goes on without what the cache could not store.
-    fn store(&mut self, batch: CacheBatch) -> Result<(), CacheError> {
+    fn store(&mut self, batch: CacheBatch, durability: Durability) -> Result<(), CacheError> {
         if batch.is_empty() {
             return Ok(());
         }
         self.settle();
-        let stored = self.cache.apply(batch);
+        let stored = self.cache.apply(batch, durability);
         if let Err(error) = &stored {
             tracing::warn!(%error, "the cache did not store a batch");
         }
@@ -475,6 +490,9 @@ impl Engine {
             client_id: self.settings.client_id,
             next_write_id: self.outbox.next_id(),
             acknowledged_through: self.outbox.acknowledged_through(),
+            clock: None,
+            last_edit: EditTime::default(),
+            incarnation: None,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidemark_protocol::model::{
-    Code, DocumentPath, Read, Target, TargetId, Version, Write, WriteId,
+    Code, DocumentPath, EditTime, Read, Target, TargetId, Version, Write, WriteId,
 };
 use tidemark_protocol::wire::client::ClientMessage;
 
@@ -16,7 +16,7 @@ use super::projection::Projection;
 use super::view::{Edit, Step, View};
 use super::{Action, Engine, ListenerId, Ticket, all_added};
 use crate::aggregate::AggregateSnapshot;
-use crate::cache::{CacheBatch, OutboxEntry, TargetChange};
+use crate::cache::{CacheBatch, Durability, Known, OutboxEntry, TargetChange};
 use crate::error::Error;
 use crate::snapshot::{QuerySnapshot, SnapshotMetadata};
 use crate::write::Committed;
@@ -72,12 +72,13 @@ impl Engine {
         }
         let writes: Arc<[Write]> = writes.into();
         let at = Version(u64::try_from(self.now.wall.as_micros()).unwrap_or_default());
-        let id = self.outbox.push(writes.clone(), reads, at, local, ticket);
-        let entry = OutboxEntry { id, writes: writes.clone(), at };
+        let id = self.outbox.push(writes.clone(), reads.clone(), at, local, ticket);
+        let edit = EditTime(at.0);
+        let entry = OutboxEntry { id, writes: writes.clone(), reads, at, edit };
         let outbox_put = if local { vec![entry] } else { Vec::new() };
         let metadata = Some(self.metadata());
-        if let Err(error) = self.store(CacheBatch { outbox_put, metadata, ..CacheBatch::default() })
-        {
+        let batch = CacheBatch { outbox_put, metadata, ..CacheBatch::default() };
+        if let Err(error) = self.store(batch, Durability::Durable) {
             // A write that would not survive a restart is not accepted.
             self.outbox.rejected(id);
             let outcome = Err(error.into());
@@ -133,7 +134,7 @@ impl Engine {
         let metadata = Some(self.metadata());
         let batch = CacheBatch { outbox_remove: vec![id], metadata, ..CacheBatch::default() };
         // If it is not forgotten, a restart sends it again, and the server knows it.
-        let _ = self.store(batch);
+        let _ = self.store(batch, Durability::Soon);
     }
 
     /// Takes off the writes that all listeners have from the server.
@@ -189,7 +190,8 @@ impl Engine {
                         memberships.entry(*id).or_default().push((document.path.clone(), true));
                     }
                     if self.documents.put(document.clone(), &targets) {
-                        batch.documents.push((document.path.clone(), Some(document)));
+                        let path = document.path.clone();
+                        batch.documents.push((path, Known::Document(document)));
                     }
                 }
                 Staged::Removal { targets, path, deleted } => {
@@ -198,7 +200,7 @@ impl Engine {
                         memberships.entry(*id).or_default().push((path.clone(), false));
                     }
                     if gone {
-                        batch.documents.push((path, None));
+                        batch.documents.push((path, Known::Missing { at: version }));
                     }
                 }
                 Staged::Values { targets, values } => {
@@ -517,7 +519,7 @@ impl Engine {
             batch.targets.push(TargetChange::Remove { key });
         }
         // What is remembered of it only saves a transfer.
-        let _ = self.store(batch);
+        let _ = self.store(batch, Durability::Soon);
         if self.connection.online().is_some() {
             self.send(ClientMessage::Unlisten { target: state.target });
         }
@@ -547,7 +549,8 @@ impl Engine {
         if let Some((key, _)) = self.end(id) {
             let targets = vec![TargetChange::Remove { key }];
             // What is left of it in the cache is never listened to without asking the server.
-            let _ = self.store(CacheBatch { targets, ..CacheBatch::default() });
+            let batch = CacheBatch { targets, ..CacheBatch::default() };
+            let _ = self.store(batch, Durability::Soon);
         }
     }
 

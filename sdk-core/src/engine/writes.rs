@@ -85,7 +85,7 @@ impl Outbox {
             if entry.writes.iter().any(has_increment) {
                 outbox.uncertain.insert(entry.id);
             }
-            outbox.insert(entry.id, entry.writes, Vec::new(), entry.at, true, None);
+            outbox.insert(entry.id, entry.writes, entry.reads, entry.at, true, None);
         }
         outbox
     }
