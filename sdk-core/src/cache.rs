@@ -94,6 +94,19 @@ pub struct OutboxEntry {
     pub at: Version,
     /// The time of the edit by the server's clock, as far as it was known.
     pub edit: EditTime,
+    /// How it was made.
+    pub making: Making,
+}
+
+/// The circumstances in which a write was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Making {
+    /// While there was a connection: it may have been sent without its edit time.
+    Online,
+    /// Without a connection, its edit time by the server's clock.
+    Offline,
+    /// Before the run met the server: its edit time is the wall clock's, corrected by what was known.
+    Unaligned,
 }
 
 /// A write that the server has refused for good, kept until the app has decided about it.

@@ -16,7 +16,7 @@ use super::projection::Projection;
 use super::view::{Edit, Step, View};
 use super::{Action, Engine, ListenerId, Ticket, all_added};
 use crate::aggregate::AggregateSnapshot;
-use crate::cache::{CacheBatch, Durability, Known, OutboxEntry, TargetChange};
+use crate::cache::{CacheBatch, Durability, Known, Making, OutboxEntry, TargetChange};
 use crate::error::Error;
 use crate::snapshot::{QuerySnapshot, SnapshotMetadata};
 use crate::write::Committed;
@@ -74,7 +74,7 @@ impl Engine {
         let at = Version(u64::try_from(self.now.wall.as_micros()).unwrap_or_default());
         let id = self.outbox.push(writes.clone(), reads.clone(), at, local, ticket);
         let edit = EditTime(at.0);
-        let entry = OutboxEntry { id, writes: writes.clone(), reads, at, edit };
+        let entry = OutboxEntry { id, writes: writes.clone(), reads, at, edit, making: Making::Offline };
         let outbox_put = if local { vec![entry] } else { Vec::new() };
         let metadata = Some(self.metadata());
         let batch = CacheBatch { outbox_put, metadata, ..CacheBatch::default() };

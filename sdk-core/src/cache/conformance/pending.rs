@@ -6,7 +6,7 @@ use tidemark_protocol::model::{
     ClientId, Code, EditTime, Fields, Incarnation, Read, Value, Version, Write, WriteId, WriteOp,
 };
 
-use super::super::{Cache, CacheBatch, ClockAnchor, Metadata, OutboxEntry, RejectedEntry};
+use super::super::{Cache, CacheBatch, ClockAnchor, Making, Metadata, OutboxEntry, RejectedEntry};
 use super::{Case, FAILED, apply, path};
 
 pub(super) const CASES: &[Case] =
@@ -34,7 +34,13 @@ fn writes(name: &str) -> Arc<[Write]> {
 fn entry(id: u64, name: &str) -> OutboxEntry {
     let reads = vec![Read { path: path("c/r"), version: Version(id) }];
     let writes = writes(name);
-    OutboxEntry { id: WriteId(id), writes, reads, at: Version(id), edit: EditTime(id + 1) }
+    let making = match id % 3 {
+        0 => Making::Online,
+        1 => Making::Offline,
+        _ => Making::Unaligned,
+    };
+    let (at, edit) = (Version(id), EditTime(id + 1));
+    OutboxEntry { id: WriteId(id), writes, reads, at, edit, making }
 }
 
 fn rejected(id: u64, name: &str) -> RejectedEntry {
