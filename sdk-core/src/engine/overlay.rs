@@ -6,12 +6,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tidemark_protocol::model::{
-    Document, DocumentPath, Precondition, Query, TargetId, Version, Write, WriteId, apply_write,
+    Document, DocumentPath, Precondition, Query, TargetId, Version, Write, WriteId, CommitTime, apply_write,
     check_precondition,
 };
 
 use super::listen::TargetSet;
 use super::writes::Outbox;
+use crate::cache::Known;
 
 /// What is known of one document.
 #[derive(Debug, Default)]
@@ -130,6 +131,52 @@ impl Documents {
             entry.remote = None;
         }
         gone
+    }
+
+    /// As the server told it, and as of when; none if nothing is known of it here.
+    pub(crate) fn remote(&self, path: &DocumentPath) -> Option<(Option<Arc<Document>>, Version)> {
+        let entry = self.entry(path).filter(|entry| entry.is_known())?;
+        Some((entry.remote.clone(), entry.known))
+    }
+
+    /// What the cache knows of a document, for want of anything newer.
+    pub(crate) fn put_base(&mut self, path: &DocumentPath, known: Known) {
+        if self.entry(path).is_some_and(Entry::is_known) {
+            return;
+        }
+        let entry = match known {
+            Known::Unknown => return,
+            Known::Missing { .. } | Known::Document(_) => self.touch(path),
+        };
+        match known {
+            Known::Unknown => {}
+            Known::Missing { at } => entry.known = at,
+            Known::Document(document) => {
+                entry.known = document.update_version;
+                entry.remote = Some(document);
+            }
+        }
+    }
+
+    /// The documents that are in a target, by the server's word or the cache's.
+    pub(crate) fn members(&self, target: TargetId) -> impl Iterator<Item = (&DocumentPath, Version)> {
+        self.slots.iter().filter_map(move |(path, slot)| {
+            let entry = &self.entries[*slot];
+            let document = entry.remote.as_ref().filter(|_| entry.targets.contains(target))?;
+            Some((path, document.update_version))
+        })
+    }
+
+    /// Whether writes are pending that what the server told does not contain.
+    pub(crate) fn is_overlaid(&self, path: &DocumentPath, outbox: &Outbox) -> bool {
+        self.entry(path).is_some_and(|entry| {
+            entry.pending.iter().any(|(id, _)| !outbox.is_contained(*id, entry.known))
+        })
+    }
+
+    /// Whether it is in any target.
+    pub(crate) fn is_in_a_target(&self, path: &DocumentPath) -> bool {
+        self.entry(path).is_some_and(|entry| !entry.targets.is_empty())
     }
 
     /// Takes these documents out of a target.
@@ -274,6 +321,10 @@ impl Documents {
 }
 
 impl Entry {
+    fn is_known(&self) -> bool {
+        self.remote.is_some() || self.known > Version::NONE
+    }
+
     fn fold(&mut self, outbox: &Outbox) {
         (self.local, self.overlaid) = fold(self.remote.clone(), self.known, &self.pending, outbox);
     }
@@ -310,7 +361,7 @@ fn lay(document: Option<Arc<Document>>, write: &Write, at: Version) -> Option<Ar
     if !holds {
         return document;
     }
-    match apply_write(document.as_deref(), write, at) {
+    match apply_write(document.as_deref(), None, write, CommitTime::pending(at)) {
         Ok(applied) if applied.changed => applied.document.map(Arc::new),
         Ok(_) | Err(_) => document,
     }

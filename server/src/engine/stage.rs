@@ -80,7 +80,7 @@ impl Stage {
             };
             let document = current.as_deref().map(|stored| &stored.document);
             check_precondition(document, write)?;
-            let applied = apply_write(document, write, version)?;
+            let applied = apply_write(document, None, write, version.into())?;
             results.push(applied.result);
             if applied.changed {
                 let after = applied.document.map(Stored::encode);

@@ -165,7 +165,7 @@ impl Run {
         let mut state = self.history.values().next_back().cloned().unwrap_or_default();
         for write in writes {
             let current = state.remove(write.path.as_str());
-            let applied = apply_write(current.as_ref(), write, version).unwrap();
+            let applied = apply_write(current.as_ref(), None, write, version.into()).unwrap();
             if let Some(document) = applied.document {
                 state.insert(write.path.to_string(), document);
             }

@@ -39,6 +39,8 @@ pub struct DigestAnswer {
 }
 
 /// The members of a branch: few are named, many only amount to something.
+// An answer has few of them, and none is moved often.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum DigestPart {
     /// All members, each at its update version.

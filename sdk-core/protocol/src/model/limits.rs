@@ -48,3 +48,5 @@ pub const PROJECTED_FIELDS: usize = 1_000;
 pub const DIGEST_NODES: usize = 256;
 /// Members of a branch of a digest that are named one by one.
 pub const DIGEST_MEMBERS: usize = 32;
+/// Fields of a document whose last edits are told apart.
+pub const CLOCKS_PER_DOCUMENT: usize = 500;

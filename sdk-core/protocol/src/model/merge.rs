@@ -1,25 +1,69 @@
 //! Applying a write to a document: the same code at commit and under latency compensation.
+//!
+//! Among concurrent edits of one field the later *edit* wins, not the later arrival; what a write
+//! could not change because it was edited since is reported as superseded. The rules, with an
+//! example of each, are in `docs/consistency.md`.
 
 use std::cmp::Ordering;
 
+use super::clocks::{Clocks, MergeState};
 use super::document::{Document, Fields, delete_field, get_field, set_field};
 use super::error::{Code, ModelError, excerpt};
 use super::field_path::FieldPath;
-use super::ids::Version;
-use super::mutation::{Precondition, Transform, Write, WriteOp, WriteResult};
+use super::ids::{EditTime, Version};
+use super::mutation::{
+    FieldTransform, Precondition, Superseded, Transform, Write, WriteOp, WriteResult,
+};
 use super::number;
 use super::timestamp::Timestamp;
 use super::value::Value;
+
+/// When a write is applied, and when it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitTime {
+    /// The commit: what the document's versions and `ServerTimestamp` take.
+    pub version: Version,
+    /// The edit: what is compared with the clocks of the document's fields.
+    pub edit: EditTime,
+}
+
+impl CommitTime {
+    /// As the server sees it: a write without a stamp is made now, and none is made in the future.
+    pub fn at_commit(version: Version, stamp: Option<EditTime>) -> CommitTime {
+        let now = EditTime::from(version);
+        CommitTime { version, edit: stamp.map_or(now, |stamp| stamp.min(now)) }
+    }
+
+    /// As a client sees a write that it has not stamped: later than everything known.
+    pub fn pending(version: Version) -> CommitTime {
+        CommitTime { version, edit: EditTime::NOW }
+    }
+
+    fn is_now(self) -> bool {
+        self.edit >= self.version.into()
+    }
+}
+
+impl From<Version> for CommitTime {
+    /// Made and committed at once.
+    fn from(version: Version) -> CommitTime {
+        CommitTime::at_commit(version, None)
+    }
+}
 
 /// What a write makes of a document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Applied {
     /// The document after it; none if it does not exist then.
     pub document: Option<Document>,
+    /// If it does not exist: when it was deleted, as far as that is remembered.
+    pub deleted: Option<EditTime>,
     /// What is told to the author.
     pub result: WriteResult,
-    /// Whether the document differs from before (`Verify`, a delete of nothing, and setting what
-    /// is there already do not change it; it then keeps its update version, as in Firestore).
+    /// Whether the document differs from before. `Verify`, a delete of nothing, and writing now what
+    /// is there already do not change it, and it keeps its update version, as in Firestore. A stamped
+    /// write of what is there changes when that was edited, so that edits end the same in whatever
+    /// order they arrive.
     pub changed: bool,
 }
 
@@ -50,72 +94,173 @@ pub fn check_precondition(current: Option<&Document>, write: &Write) -> Result<(
     }
 }
 
-/// Applies a write at a commit version, after its precondition has been checked. The result is
-/// validated against the limits. `ServerTimestamp` takes the version's time.
+/// What a write finds.
+#[derive(Clone, Copy)]
+struct Before<'a> {
+    current: Option<&'a Document>,
+    deleted: Option<EditTime>,
+}
+
+/// A document that a write is changing.
+struct Draft {
+    fields: Fields,
+    clocks: Clocks,
+    superseded: Vec<FieldPath>,
+}
+
+/// Applies a write, after its precondition has been checked. `deleted` is when a document that does
+/// not exist was deleted, if that is known. The result is validated against the limits.
+/// `ServerTimestamp` takes the time of the commit's version.
 pub fn apply_write(
     current: Option<&Document>,
+    deleted: Option<EditTime>,
     write: &Write,
-    version: Version,
+    at: CommitTime,
 ) -> Result<Applied, ModelError> {
-    let mut fields = match &write.op {
-        WriteOp::Set(fields) => fields.clone(),
-        WriteOp::Update { fields, mask } => {
-            let mut merged = current.map_or_else(Fields::new, |current| current.fields.clone());
-            merge_fields(&mut merged, fields, mask);
-            merged
+    let before = Before { current, deleted };
+    let mut draft = match &write.op {
+        WriteOp::Set(fields) if at.edit >= before.clocks().base => before.set(fields, at.edit),
+        WriteOp::Update { fields, mask } if !before.is_deleted_after(at.edit) => {
+            before.update(fields, mask, at.edit)
         }
-        WriteOp::Delete => return Ok(without_fields(None, current.is_some())),
-        WriteOp::Verify => return Ok(without_fields(current.cloned(), false)),
+        WriteOp::Delete if current.is_none() => return Ok(before.delete_nothing(at)),
+        WriteOp::Delete if at.edit >= before.clocks().newest() => return Ok(deleted_at(at.edit)),
+        WriteOp::Set(_) | WriteOp::Update { .. } | WriteOp::Delete => {
+            return Ok(before.unchanged(superseded_whole(write)));
+        }
+        WriteOp::Verify => return Ok(before.unchanged(WriteResult::default())),
         WriteOp::Merge(_) => {
-            return Err(ModelError::new(
-                Code::Unimplemented,
-                "collaborative fields are not merged here",
-            ));
+            let message = "changes of collaborative fields need their history, which is not here";
+            return Err(ModelError::new(Code::Unimplemented, message));
         }
     };
-    let transform_results = apply_transforms(&mut fields, write, version);
-    let result = WriteResult { transform_results, ..WriteResult::default() };
-    Document::validate(&write.path, &fields)?;
-    Ok(match current.filter(|current| current.fields == fields) {
-        Some(same) => Applied { document: Some(same.clone()), result, changed: false },
-        None => Applied {
-            document: Some(Document {
-                path: write.path.clone(),
-                fields,
-                create_version: current.map_or(version, |current| current.create_version),
-                update_version: version,
-                merge: current.map_or_else(Default::default, |current| current.merge.clone()),
-            }),
-            result,
-            changed: true,
+    let transform_results = draft.transform(&write.transforms, at);
+    Document::validate(&write.path, &draft.fields)?;
+    let superseded = match draft.superseded.is_empty() {
+        true => Superseded::Nothing,
+        false => Superseded::Fields(std::mem::take(&mut draft.superseded)),
+    };
+    let result = WriteResult { transform_results, superseded };
+    if before.is(&draft, at) {
+        return Ok(before.unchanged(result));
+    }
+    let document = Document {
+        path: write.path.clone(),
+        fields: draft.fields,
+        create_version: current.map_or(at.version, |current| current.create_version),
+        update_version: at.version,
+        merge: MergeState {
+            clocks: draft.clocks.stored(at.version),
+            collaborative: current.and_then(|current| current.merge.collaborative.clone()),
         },
-    })
+    };
+    Ok(Applied { document: Some(document), deleted: None, result, changed: true })
 }
 
-fn without_fields(document: Option<Document>, changed: bool) -> Applied {
-    Applied { document, result: WriteResult::default(), changed }
+fn deleted_at(edit: EditTime) -> Applied {
+    let result = WriteResult::default();
+    Applied { document: None, deleted: Some(edit), result, changed: true }
 }
 
-fn merge_fields(merged: &mut Fields, fields: &Fields, mask: &[FieldPath]) {
-    for path in mask {
-        match get_field(fields, path.segments()) {
-            Some(value) => set_field(merged, path.segments(), value.clone()),
-            None => delete_field(merged, path.segments()),
+fn superseded_whole(write: &Write) -> WriteResult {
+    let transform_results = vec![Value::Null; write.transforms.len()];
+    WriteResult { transform_results, superseded: Superseded::Whole }
+}
+
+impl Before<'_> {
+    /// The clocks of the document; of one that does not exist, when it was deleted.
+    fn clocks(self) -> Clocks {
+        self.current.map_or_else(|| Clocks::new(self.deleted.unwrap_or_default()), Clocks::of)
+    }
+
+    fn is_deleted_after(self, edit: EditTime) -> bool {
+        self.current.is_none() && self.deleted.is_some_and(|deleted| edit < deleted)
+    }
+
+    /// Replaces everything but the fields edited later.
+    fn set(self, fields: &Fields, edit: EditTime) -> Draft {
+        let mut clocks = self.clocks();
+        let mut fields = fields.clone();
+        clocks.replace(edit);
+        let superseded: Vec<FieldPath> = clocks.fields.keys().cloned().collect();
+        if let Some(current) = self.current {
+            for path in &superseded {
+                put_field(&mut fields, path, get_field(&current.fields, path.segments()));
+            }
         }
+        Draft { fields, clocks, superseded }
+    }
+
+    /// Changes the fields of the mask that were not edited later.
+    fn update(self, fields: &Fields, mask: &[FieldPath], edit: EditTime) -> Draft {
+        let current = self.current.map_or_else(Fields::new, |current| current.fields.clone());
+        let mut draft = Draft { fields: current, clocks: self.clocks(), superseded: Vec::new() };
+        for path in mask {
+            draft.update_field(path, get_field(fields, path.segments()), edit);
+        }
+        draft
+    }
+
+    /// Deletes what is not there: a stamped delete is remembered all the same.
+    fn delete_nothing(self, at: CommitTime) -> Applied {
+        let deleted = if at.is_now() { self.deleted } else { self.deleted.max(Some(at.edit)) };
+        Applied { deleted, ..self.unchanged(WriteResult::default()) }
+    }
+
+    /// Whether a write has left everything as it was.
+    fn is(self, draft: &Draft, at: CommitTime) -> bool {
+        self.current.is_some_and(|current| {
+            current.fields == draft.fields && (at.is_now() || self.clocks() == draft.clocks)
+        })
+    }
+
+    fn unchanged(self, result: WriteResult) -> Applied {
+        let document = self.current.cloned();
+        let deleted = if document.is_some() { None } else { self.deleted };
+        Applied { document, deleted, result, changed: false }
     }
 }
 
-/// Applies the transforms in order; their results.
-fn apply_transforms(fields: &mut Fields, write: &Write, version: Version) -> Vec<Value> {
-    let apply = |step: &super::mutation::FieldTransform| {
-        let segments = step.field.segments();
-        let base = get_field(fields, segments);
-        let (value, is_told) = transformed(base, &step.transform, version);
-        let result = if is_told { value.clone() } else { Value::Null };
-        set_field(fields, segments, value);
-        result
-    };
-    write.transforms.iter().map(apply).collect()
+impl Draft {
+    fn update_field(&mut self, path: &FieldPath, value: Option<&Value>, edit: EditTime) {
+        if self.clocks.at(path) > edit {
+            self.superseded.push(path.clone());
+            return;
+        }
+        let kept: Vec<(FieldPath, Option<Value>)> = self
+            .clocks
+            .later_within(path, edit)
+            .map(|path| (path.clone(), get_field(&self.fields, path.segments()).cloned()))
+            .collect();
+        put_field(&mut self.fields, path, value);
+        for (path, value) in kept {
+            put_field(&mut self.fields, &path, value.as_ref());
+            self.superseded.push(path);
+        }
+        self.clocks.edit(path, edit);
+    }
+
+    /// Applies the transforms in order; their results.
+    fn transform(&mut self, transforms: &[FieldTransform], at: CommitTime) -> Vec<Value> {
+        let apply = |step: &FieldTransform| {
+            let segments = step.field.segments();
+            let base = get_field(&self.fields, segments);
+            let (value, is_told) = transformed(base, &step.transform, at.version);
+            let result = if is_told { value.clone() } else { Value::Null };
+            set_field(&mut self.fields, segments, value);
+            self.clocks.overwrite(&step.field, at.edit);
+            result
+        };
+        transforms.iter().map(apply).collect()
+    }
+}
+
+/// Sets a field, or deletes it if it is to have no value.
+fn put_field(fields: &mut Fields, path: &FieldPath, value: Option<&Value>) {
+    match value {
+        Some(value) => set_field(fields, path.segments(), value.clone()),
+        None => delete_field(fields, path.segments()),
+    }
 }
 
 /// The field's new value, and whether the author is told it.

@@ -35,7 +35,7 @@ pub use field_path::FieldPath;
 pub use ids::{ClientId, EditTime, Incarnation, ResumeToken, TargetId, Version, WriteId};
 pub use index::{IndexDefinition, IndexField, IndexMode, IndexScope};
 pub use matching::Matcher;
-pub use merge::{Applied, apply_write, check_precondition};
+pub use merge::{Applied, CommitTime, apply_write, check_precondition};
 pub use mutation::{
     Collaboration, FieldTransform, Precondition, Read, Superseded, Transform, Write, WriteOp,
     WriteResult, validate_commit,

@@ -6,6 +6,7 @@
 
 mod codec;
 mod corpus;
+mod edits;
 mod evaluate;
 mod fixtures;
 mod generate;

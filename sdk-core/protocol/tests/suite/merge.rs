@@ -33,7 +33,10 @@ fn transforming(field: FieldPath, transform: Transform) -> Write {
 }
 
 fn transformed(base: &Document, field: &FieldPath, transform: Transform) -> Document {
-    apply_write(Some(base), &transforming(field.clone(), transform), NOW).unwrap().document.unwrap()
+    apply_write(Some(base), None, &transforming(field.clone(), transform), NOW.into())
+        .unwrap()
+        .document
+        .unwrap()
 }
 
 proptest! {
@@ -41,7 +44,7 @@ proptest! {
     fn any_valid_write_leaves_a_valid_document(base in prop::option::of(fields()), write in write()) {
         prop_assert_eq!(write.validate(), Ok(()));
         let base = base.map(|fields| existing(&write.path, fields));
-        let applied = apply_write(base.as_ref(), &write, NOW).unwrap();
+        let applied = apply_write(base.as_ref(), None, &write, NOW.into()).unwrap();
         if let Some(document) = &applied.document {
             prop_assert_eq!(Document::validate(&document.path, &document.fields), Ok(()));
             prop_assert_eq!(&document.path, &write.path);
@@ -63,8 +66,8 @@ proptest! {
     fn applying_again_changes_nothing_but_for_increments(base in document(), mut write in write()) {
         write.path = base.path.clone();
         write.transforms.retain(|step| !matches!(step.transform, Transform::Increment(_)));
-        let once = apply_write(Some(&base), &write, NOW).unwrap().document;
-        let twice = apply_write(once.as_ref(), &write, NOW).unwrap();
+        let once = apply_write(Some(&base), None, &write, NOW.into()).unwrap().document;
+        let twice = apply_write(once.as_ref(), None, &write, NOW.into()).unwrap();
         prop_assert_eq!(twice.document, once);
         prop_assert!(!twice.changed);
     }
@@ -76,7 +79,7 @@ proptest! {
         let given = Document { fields: new.clone(), ..base.clone() };
         let op = WriteOp::Update { fields: new, mask: vec![path_.clone()] };
         let write = Write { path: path(), op, transforms: Vec::new(), precondition: None };
-        let after = apply_write(Some(&base), &write, NOW).unwrap().document.unwrap();
+        let after = apply_write(Some(&base), None, &write, NOW.into()).unwrap().document.unwrap();
         prop_assert_eq!(after.get(&path_), given.get(&path_));
         // A parent that was no map has become one, and what was beside the field in it was not there.
         prop_assert_eq!(after.get(&other), base.get(&other));
@@ -148,7 +151,7 @@ proptest! {
 fn the_server_timestamp_is_the_time_of_the_commit() {
     let field = FieldPath::parse("a.t").unwrap();
     let write = transforming(field.clone(), Transform::ServerTimestamp);
-    let applied = apply_write(None, &write, NOW).unwrap();
+    let applied = apply_write(None, None, &write, NOW.into()).unwrap();
     let time = Value::Timestamp(Timestamp::from(NOW));
     assert_eq!(applied.document.unwrap().get(&field), Some(&time));
     assert_eq!(applied.result.transform_results, [time]);
@@ -166,7 +169,7 @@ fn transforms_come_after_the_fields_and_in_order() {
         transforms: vec![increment(1), increment(2)],
         precondition: None,
     };
-    let applied = apply_write(None, &write, NOW).unwrap();
+    let applied = apply_write(None, None, &write, NOW.into()).unwrap();
     assert_eq!(applied.result.transform_results, [Value::Integer(11), Value::Integer(13)]);
     assert_eq!(applied.document.unwrap().fields["n"], Value::Integer(13));
 }
@@ -181,7 +184,7 @@ fn a_write_that_outgrows_the_document_is_refused() {
     };
     let write = Write { path: path(), op, transforms: Vec::new(), precondition: None };
     assert_eq!(write.validate(), Ok(()));
-    let error = apply_write(Some(&base), &write, NOW).unwrap_err();
+    let error = apply_write(Some(&base), None, &write, NOW.into()).unwrap_err();
     assert!(error.message.contains("the limit is 1048576"), "{error}");
 }
 

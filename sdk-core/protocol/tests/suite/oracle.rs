@@ -113,7 +113,7 @@ fn transforms() {
             precondition: None,
         };
         write.validate().unwrap();
-        let applied = apply_write(Some(&base), &write, Version(2)).unwrap();
+        let applied = apply_write(Some(&base), None, &write, Version(2).into()).unwrap();
         let found = applied.document.unwrap().fields["v"].clone();
         assert_eq!(without_negative_zero(found), value(&case["value"]).unwrap(), "{case}");
         let told = applied.result.transform_results[0].clone();
@@ -135,7 +135,7 @@ fn updates() {
                 precondition: None,
             };
             write.validate()?;
-            apply_write(base.as_ref(), &write, Version(2))
+            apply_write(base.as_ref(), None, &write, Version(2).into())
         });
         let mask = texts(&case["mask"]);
         if mask == ["a", "a.b"] || mask == ["__name__"] {
@@ -323,7 +323,7 @@ fn a_write_that_changes_nothing_keeps_the_update_time() {
         transforms: Vec::new(),
         precondition: None,
     };
-    let applied = apply_write(Some(&base), &write, Version(9)).unwrap();
+    let applied = apply_write(Some(&base), None, &write, Version(9).into()).unwrap();
     assert_eq!(applied.document, Some(base));
     assert!(!applied.changed);
 }

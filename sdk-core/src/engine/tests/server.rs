@@ -127,7 +127,7 @@ impl Server {
         let mut after = before.clone();
         for write in writes {
             check_precondition(after.get(&write.path), write)?;
-            match apply_write(after.get(&write.path), write, version)?.document {
+            match apply_write(after.get(&write.path), None, write, version.into())?.document {
                 Some(document) => after.insert(write.path.clone(), document),
                 None => after.remove(&write.path),
             };
