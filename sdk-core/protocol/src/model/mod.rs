@@ -11,6 +11,8 @@ mod exact_sum;
 mod field_path;
 mod ids;
 mod index;
+#[cfg(feature = "collab")]
+pub mod collab;
 pub mod key;
 pub mod limits;
 mod matching;
