@@ -27,6 +27,12 @@ pub trait Fixture {
 
     /// The URL of the place; the same at each call.
     fn url(&self) -> String;
+
+    /// Opens the store at the place; a store that no URL names does this itself.
+    fn open(&self) -> impl Future<Output = Result<Arc<dyn Store>, StoreError>> + Send {
+        let url = self.url();
+        async move { open(&url).await }
+    }
 }
 
 /// Makes a module with one test per case of the suite for a [`Fixture`].
@@ -74,7 +80,7 @@ macro_rules! store_conformance {
 
 async fn opened<F: Fixture>() -> (F, Arc<dyn Store>) {
     let fixture = F::fresh();
-    let store = open(&fixture.url()).await.unwrap();
+    let store = fixture.open().await.unwrap();
     (fixture, store)
 }
 
@@ -464,7 +470,7 @@ pub async fn large_values_and_batches_survive<F: Fixture>() {
     transaction.commit().await.unwrap();
     let store = if F::DURABLE {
         store.close().await.unwrap();
-        open(&fixture.url()).await.unwrap()
+        fixture.open().await.unwrap()
     } else {
         store
     };
@@ -549,7 +555,7 @@ pub async fn a_closed_store_refuses_work<F: Fixture>() {
 pub async fn reopening_keeps_what_a_durable_store_holds<F: Fixture>() {
     let fixture = F::fresh();
     for round in 0..4_u8 {
-        let store = open(&fixture.url()).await.unwrap();
+        let store = fixture.open().await.unwrap();
         let snapshot = store.snapshot().await.unwrap();
         let found = keys(&*snapshot, b"k", b"l").await;
         let expected: Vec<Key> = (0..round).map(|n| vec![b'k', n]).collect();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Fixture, bytes, opened};
-use crate::store::{Key, KeyRange, ScanDirection, Snapshot, Store, Transaction, open};
+use crate::store::{Key, KeyRange, ScanDirection, Snapshot, Store, Transaction};
 
 /// A step of a random history.
 #[derive(Debug, Clone)]
@@ -102,7 +102,7 @@ impl<F: Fixture> Run<F> {
         self.transaction = None;
         self.snapshots.clear();
         self.store.close().await.unwrap();
-        self.store = open(&self.fixture.url()).await.unwrap();
+        self.store = self.fixture.open().await.unwrap();
         if !F::DURABLE {
             self.committed.clear();
         }
