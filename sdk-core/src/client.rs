@@ -8,22 +8,23 @@ use std::time::Duration;
 use futures::channel::{mpsc, oneshot};
 use tidemark_protocol::model::{
     AggregateQuery, ClientId, CollectionPath, DocumentPath, Query as ModelQuery, Read, Target,
-    Write, validate_commit,
+    Write, WriteId, validate_commit,
 };
 use tidemark_protocol::wire::server::Explanation;
 
 use crate::aggregate::AggregateSnapshot;
 use crate::cache::{Cache, MemoryCache};
-use crate::driver::{Command, Driver, Inbox};
+use crate::driver::{Command, Driver, Inbox, Promise};
 use crate::engine::{Answer, ListenerId, Request, Settings, Source};
 use crate::error::Error;
+use crate::pending::{Committed, OutboxWrite, PendingWrite, RejectedWrite, WriteEvents};
 use crate::query::Query;
 use crate::queue::SnapshotQueue;
 use crate::reference::{CollectionRef, DocumentRef};
 use crate::runtime::Runtime;
 use crate::snapshot::{DocumentSnapshot, QuerySnapshot};
 use crate::subscription::{ConnectionStates, ListenOptions, Listener, StateCell};
-use crate::write::{Batch, Committed, PendingWrite};
+use crate::write::Batch;
 
 const DEFAULT_PATH: &str = "/v1/sync";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -231,9 +232,51 @@ impl Client {
         if let Err(error) = validate_commit(&writes) {
             return PendingWrite::failed(error.into());
         }
-        let (reply, word) = oneshot::channel();
-        self.send(Command::Commit { writes, reads, local, reply });
-        PendingWrite::waiting(word, self.clone())
+        self.promise(|promise| Command::Commit { writes, reads, local, promise })
+    }
+
+    fn promise(&self, command: impl FnOnce(Promise) -> Command) -> PendingWrite {
+        let (stored, is_stored) = oneshot::channel();
+        let (word, is_said) = oneshot::channel();
+        self.send(command(Promise { stored, word }));
+        PendingWrite::waiting(is_stored, is_said, self.clone())
+    }
+
+    /// What becomes of the writes of this client, from now on.
+    pub fn write_events(&self) -> WriteEvents {
+        let (events, stream) = mpsc::unbounded();
+        self.send(Command::WatchWrites { events });
+        WriteEvents::new(stream)
+    }
+
+    /// The writes that the server has not answered, in the order of their making.
+    pub async fn pending_writes(&self) -> Result<Vec<OutboxWrite>, Error> {
+        Ok(self.list_writes().await?.0)
+    }
+
+    /// The writes that the server has refused for good, those of former runs included, until the app has
+    /// decided what becomes of them. The last thousand are kept.
+    pub async fn rejected_writes(&self) -> Result<Vec<RejectedWrite>, Error> {
+        Ok(self.list_writes().await?.1)
+    }
+
+    async fn list_writes(&self) -> Result<(Vec<OutboxWrite>, Vec<RejectedWrite>), Error> {
+        let (reply, lists) = oneshot::channel();
+        self.send(Command::ListWrites { reply });
+        lists.await.map_err(|_| Error::closed())
+    }
+
+    /// Makes a rejected write again: a new write with the same contents, made now. `not-found` when no
+    /// such write waits for a decision.
+    pub fn retry(&self, id: WriteId) -> PendingWrite {
+        self.promise(|promise| Command::Retry { id, promise })
+    }
+
+    /// Gives a rejected write up: it is forgotten. `not-found` when no such write waits for a decision.
+    pub async fn discard(&self, id: WriteId) -> Result<(), Error> {
+        let (reply, done) = oneshot::channel();
+        self.send(Command::Discard { id, reply });
+        done.await.unwrap_or_else(|_| Err(Error::closed()))
     }
 
     /// The documents as the server has them now, in the order asked for, with this client's pending

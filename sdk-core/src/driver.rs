@@ -11,19 +11,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::channel::{mpsc, oneshot};
-use tidemark_protocol::model::{Read, Target, Write};
+use tidemark_protocol::model::{Read, Target, Write, WriteId};
 use tidemark_protocol::wire::codec::{decode_server, encode_client};
 
 use crate::aggregate::AggregateSnapshot;
 use crate::cache::Cache;
 use crate::engine::{
-    Action, Answer, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Source, Ticket,
+    Action, Answer, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Source,
+    Ticket,
 };
 use crate::error::Error;
+use crate::pending::{Committed, OutboxWrite, RejectedWrite, WriteEvent};
 use crate::queue::SnapshotQueue;
 use crate::runtime::{Runtime, Task, Transport};
 use crate::subscription::{ListenOptions, StateCell};
-use crate::write::Committed;
 
 /// How many inputs are taken before other tasks get their turn.
 const INPUTS_PER_TURN: usize = 256;
@@ -34,7 +35,21 @@ pub(crate) enum Command {
         writes: Vec<Write>,
         reads: Vec<Read>,
         local: bool,
-        reply: oneshot::Sender<Result<Committed, Error>>,
+        promise: Promise,
+    },
+    Retry {
+        id: WriteId,
+        promise: Promise,
+    },
+    Discard {
+        id: WriteId,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    ListWrites {
+        reply: oneshot::Sender<(Vec<OutboxWrite>, Vec<RejectedWrite>)>,
+    },
+    WatchWrites {
+        events: mpsc::UnboundedSender<WriteEvent>,
     },
     Listen {
         listener: ListenerId,
@@ -60,6 +75,12 @@ pub(crate) enum Command {
     Close {
         reply: oneshot::Sender<()>,
     },
+}
+
+/// Who waits for a write: for it to be stored, and for the server's word.
+pub(crate) struct Promise {
+    pub(crate) stored: oneshot::Sender<WriteId>,
+    pub(crate) word: oneshot::Sender<Result<Committed, Error>>,
 }
 
 /// Where a listener reads.
@@ -107,7 +128,12 @@ pub(crate) struct Driver {
     unflushed: bool,
     timer: Option<(Duration, Task<()>)>,
     last_ticket: u64,
-    writes: HashMap<Ticket, oneshot::Sender<Result<Committed, Error>>>,
+    stored: HashMap<Ticket, oneshot::Sender<WriteId>>,
+    words: HashMap<Ticket, oneshot::Sender<Result<Committed, Error>>>,
+    discards: HashMap<Ticket, oneshot::Sender<Result<(), Error>>>,
+    lists: HashMap<Ticket, oneshot::Sender<(Vec<OutboxWrite>, Vec<RejectedWrite>)>>,
+    /// Who is told of the stages of writes.
+    watchers: Vec<mpsc::UnboundedSender<WriteEvent>>,
     requests: HashMap<Ticket, oneshot::Sender<Result<Answer, Error>>>,
     waiters: HashMap<Ticket, oneshot::Sender<()>>,
     listeners: HashMap<ListenerId, Inbox>,
@@ -136,7 +162,11 @@ impl Driver {
             unflushed: false,
             timer: None,
             last_ticket: 0,
-            writes: HashMap::new(),
+            stored: HashMap::new(),
+            words: HashMap::new(),
+            discards: HashMap::new(),
+            lists: HashMap::new(),
+            watchers: Vec::new(),
             requests: HashMap::new(),
             waiters: HashMap::new(),
             listeners: HashMap::new(),
@@ -149,15 +179,20 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         self.handle(Event::Tick);
         std::future::poll_fn(|context| self.turn(context)).await;
-        self.listeners.values().for_each(Inbox::end);
-        self.state.end();
-        for reply in self.closers.drain(..) {
+        self.settle();
+        let Driver { engine, listeners, state, closers, .. } = self;
+        listeners.values().for_each(Inbox::end);
+        state.end();
+        // With it goes the cache: who asked to close may open it again at once.
+        drop(engine);
+        for reply in closers {
             // Who asked may have stopped waiting.
             let _ = reply.send(());
         }
     }
 
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.settle();
         let mut inputs = 0;
         while !self.stopped {
             let before = inputs;
@@ -174,6 +209,10 @@ impl Driver {
             }
         }
         self.write(context);
+        if self.engine.is_unsettled() {
+            // Others see first what has happened; then it is stored, all of it in one step.
+            context.waker().wake_by_ref();
+        }
         if self.stopped { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -275,12 +314,33 @@ impl Driver {
         Ticket(self.last_ticket)
     }
 
+    fn promised(&mut self, promise: Promise) -> Ticket {
+        let ticket = self.ticket();
+        self.stored.insert(ticket, promise.stored);
+        self.words.insert(ticket, promise.word);
+        ticket
+    }
+
     fn command(&mut self, command: Command) {
         let event = match command {
-            Command::Commit { writes, reads, local, reply } => {
-                let ticket = self.ticket();
-                self.writes.insert(ticket, reply);
+            Command::Commit { writes, reads, local, promise } => {
+                let ticket = self.promised(promise);
                 Event::Commit { ticket, writes, reads, local }
+            }
+            Command::Retry { id, promise } => Event::Retry { ticket: self.promised(promise), id },
+            Command::Discard { id, reply } => {
+                let ticket = self.ticket();
+                self.discards.insert(ticket, reply);
+                Event::Discard { ticket, id }
+            }
+            Command::ListWrites { reply } => {
+                let ticket = self.ticket();
+                self.lists.insert(ticket, reply);
+                Event::ListWrites { ticket }
+            }
+            Command::WatchWrites { events } => {
+                self.watchers.push(events);
+                return;
             }
             Command::Listen { listener, target, options, inbox } => {
                 self.listeners.insert(listener, inbox);
@@ -319,7 +379,12 @@ impl Driver {
         for action in self.engine.handle(event, now) {
             self.act(action);
         }
-        self.engine.settle();
+    }
+
+    fn settle(&mut self) {
+        for action in self.engine.settle() {
+            self.act(action);
+        }
     }
 
     fn act(&mut self, action: Action) {
@@ -349,7 +414,20 @@ impl Driver {
                 }
             }
             Action::WriteDone { ticket, outcome } => {
-                self.writes.remove(&ticket).map(|reply| reply.send(outcome));
+                self.stored.remove(&ticket);
+                self.words.remove(&ticket).map(|reply| reply.send(outcome));
+            }
+            Action::WriteStored { ticket, id } => {
+                self.stored.remove(&ticket).map(|reply| reply.send(id));
+            }
+            Action::Write(event) => {
+                self.watchers.retain(|watcher| watcher.unbounded_send(event.clone()).is_ok());
+            }
+            Action::WritesListed { ticket, pending, rejected } => {
+                self.lists.remove(&ticket).map(|reply| reply.send((pending, rejected)));
+            }
+            Action::Discarded { ticket, outcome } => {
+                self.discards.remove(&ticket).map(|reply| reply.send(outcome));
             }
             Action::RequestDone { ticket, outcome } => {
                 self.requests.remove(&ticket).map(|reply| reply.send(outcome));

@@ -3,16 +3,19 @@
 //!
 //! - `connection` knows whether there is a server to talk to, and when to try again.
 //! - `listen` knows what is listened to, and holds back changes until they are consistent.
-//! - `writes` is the outbox: what the server has not answered yet, in order.
+//! - `writes` is the outbox: what the server has not answered yet, in order; `clock` says when a write was
+//!   made, and `commit` carries writes from the app to the outbox, and answers back.
 //! - `overlay` lays pending writes over remote documents: what this client believes.
 //! - `view` keeps each target's result sorted and tells what changed; `projection` leaves out fields
 //!   that a listener does not want.
 //! - `requests` are gets, queries and aggregates that want one answer; `answer` makes it.
-//! - `emit` carries documents from writes and consistent points through overlay and views to listeners.
+//! - `emit` carries documents from consistent points through overlay and views to listeners.
 //!
 //! This file joins them: it dispatches events and passes what one part decided on to the next.
 
 mod answer;
+pub(crate) mod clock;
+mod commit;
 pub(crate) mod connection;
 pub(crate) mod diff;
 mod emit;
@@ -26,17 +29,21 @@ mod tests;
 pub(crate) mod view;
 pub(crate) mod writes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tidemark_protocol::model::{Code, EditTime, WriteId};
+use tidemark_protocol::model::{Code, EditTime, Version, WriteId};
 use tidemark_protocol::wire::client::{ClientMessage, Commit};
 use tidemark_protocol::wire::server::{ServerMessage, Welcome};
 
-use crate::cache::{Cache, CacheBatch, CacheError, Durability, Keep, Metadata};
+use crate::cache::{
+    Cache, CacheBatch, CacheError, ClockAnchor, Durability, Keep, Metadata, RejectedEntry,
+};
 use crate::error::Error;
-use crate::write::Committed;
+use crate::pending::Committed;
 
+use clock::EditClock;
+use commit::Journal;
 use connection::{Connection, Step};
 use emit::Released;
 use listen::Targets;
@@ -63,6 +70,15 @@ pub struct Engine {
     targets: Targets,
     documents: Documents,
     outbox: Outbox,
+    clock: EditClock,
+    /// The writes that the server has refused, until the app decides what becomes of them.
+    rejected_writes: BTreeMap<WriteId, RejectedEntry>,
+    /// What is to be stored of the outbox, after the actions.
+    journal: Journal,
+    /// What the server may be told is acknowledged: the cache has it on stable storage.
+    acknowledged: WriteId,
+    /// The server's time when this connection began, or the last one.
+    connected_at: Version,
     requests: Requests,
     /// Answers that may contain a write without one, and the write.
     held_answers: Vec<(WriteId, Complete)>,
@@ -72,6 +88,8 @@ pub struct Engine {
     deferred: Vec<CacheBatch>,
     /// Set by a close: when to stop, answered or not.
     closing: Option<Duration>,
+    /// Whether it has stopped.
+    stopped: bool,
     actions: Vec<Action>,
 }
 
@@ -82,11 +100,23 @@ impl Engine {
         if let Some(metadata) = &metadata {
             settings.client_id = metadata.client_id;
         }
+        let outbox = Outbox::restore(metadata.as_ref(), cache.outbox()?);
+        let clock = EditClock::restore(
+            metadata.and_then(|metadata| Some(metadata.clock?.offset)),
+            metadata.map_or(EditTime(0), |metadata| metadata.last_edit),
+            outbox.last_edit(),
+        );
+        let rejected = cache.rejected()?.into_iter().map(|entry| (entry.id, entry));
         let mut engine = Engine {
             connection: Connection::default(),
             targets: Targets::default(),
             documents: Documents::default(),
-            outbox: Outbox::restore(metadata.as_ref(), cache.outbox()?),
+            outbox,
+            clock,
+            rejected_writes: rejected.collect(),
+            journal: Journal::default(),
+            acknowledged: metadata.map_or(WriteId(0), |metadata| metadata.acknowledged_through),
+            connected_at: Version::NONE,
             requests: Requests::default(),
             held_answers: Vec::new(),
             released: Released::default(),
@@ -95,8 +125,10 @@ impl Engine {
             cache,
             now: Moment::default(),
             closing: None,
+            stopped: false,
             actions: Vec::new(),
         };
+        engine.targets.restore(metadata.and_then(|metadata| metadata.incarnation));
         engine.documents.lay(&engine.outbox);
         Ok(engine)
     }
@@ -104,6 +136,8 @@ impl Engine {
     /// Takes an event; returns what is to be done, in order.
     pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Action> {
         self.now = now;
+        let aged = self.outbox.age(now.elapsed);
+        self.revise(&aged);
         match event {
             Event::Tick => self.tick(),
             Event::Connected { connection } => {
@@ -138,22 +172,36 @@ impl Engine {
                 self.request(ticket, request, source, timeout);
             }
             Event::WaitForWrites { ticket } => self.outbox.wait(ticket),
+            Event::ListWrites { ticket } => self.list_writes(ticket),
+            Event::Retry { ticket, id } => self.retry(ticket, id),
+            Event::Discard { ticket, id } => self.discard(ticket, id),
             Event::Network { enabled } => self.set_network(enabled),
-            Event::Close => self.closing = Some(now.elapsed + CLOSE_TIMEOUT),
+            Event::Close => self.close(),
         }
         self.pump();
         std::mem::take(&mut self.actions)
     }
 
-    /// Stores what could wait until the actions were done. The driver calls it after them.
-    pub fn settle(&mut self) {
+    /// Stores what could wait until the actions were done, new writes above all; returns what is to be
+    /// done then. The driver calls it after the actions of one event or of several: what the app sees
+    /// does not wait for a disk.
+    pub fn settle(&mut self) -> Vec<Action> {
+        self.flush();
+        if !self.journal.is_empty() {
+            self.store_journal();
+            self.pump();
+        }
+        self.collect();
+        std::mem::take(&mut self.actions)
+    }
+
+    fn flush(&mut self) {
         for batch in std::mem::take(&mut self.deferred) {
             // If it is not stored, neither is its token: the next run resumes from before.
             if let Err(error) = self.cache.apply(batch, Durability::Soon) {
                 tracing::warn!(%error, "the cache did not store what the server said");
             }
         }
-        self.collect();
     }
 
     /// Makes room in the cache when it is too large; by more than it must, so that this is rare.
@@ -167,6 +215,13 @@ impl Engine {
         if let Err(error) = self.cache.collect(keep, budget / 5 * 4) {
             tracing::warn!(%error, "the cache did not make room");
         }
+    }
+
+    /// What was written before is kept and sent; what comes from now on is refused.
+    fn close(&mut self) {
+        self.store_journal();
+        self.pump_commits();
+        self.closing = Some(self.now.elapsed + CLOSE_TIMEOUT);
     }
 
     /// When [`Event::Tick`] is due at the latest.
@@ -215,7 +270,7 @@ impl Engine {
             database: self.settings.database.clone(),
             token: self.settings.token.clone(),
             client_id: self.settings.client_id,
-            acknowledged_through: self.outbox.acknowledged_through(),
+            acknowledged_through: self.acknowledged,
             agent: self.settings.agent.clone(),
         };
         self.send(ClientMessage::Hello(hello));
@@ -236,6 +291,7 @@ impl Engine {
             ServerMessage::Reset { target, reason: _ } => self.targets.reset(target),
             ServerMessage::Changes(changes) => {
                 let (version, partial) = (changes.version, changes.partial);
+                self.clock.observe(version);
                 match self.targets.stage(changes) {
                     Ok(()) if !partial => self.consistent(version),
                     Ok(()) => {}
@@ -250,7 +306,10 @@ impl Engine {
                     Err(error) => self.drop_connection(error),
                 }
             }
-            ServerMessage::Current { version } => self.consistent(version),
+            ServerMessage::Current { version } => {
+                self.clock.observe(version);
+                self.consistent(version);
+            }
             ServerMessage::TargetError { target, status } => {
                 self.target_failed(target, &status.into());
             }
@@ -258,7 +317,10 @@ impl Engine {
                 self.committed(write_id, Committed { version, results });
             }
             ServerMessage::Rejected { write_id, status } => self.rejected(write_id, status.into()),
-            ServerMessage::Result(result) => self.answered(result),
+            ServerMessage::Result(result) => {
+                self.clock.observe(result.version);
+                self.answered(result);
+            }
             ServerMessage::AggregateResult(result) => self.computed(result),
             ServerMessage::RequestError { request, status } => {
                 if let Some((ticket, error)) =
@@ -320,6 +382,7 @@ impl Engine {
             return self.go_away(Error::new(Code::FailedPrecondition, message), None);
         }
         self.connection.welcomed(welcome, self.now);
+        self.align_clock(welcome.server_time);
         if self.targets.enter(welcome.incarnation) {
             self.documents.forget_versions();
             self.outbox.forget_versions();
@@ -363,7 +426,8 @@ impl Engine {
 
     fn leave(&mut self) {
         self.targets.leave();
-        self.outbox.leave();
+        let stamped = self.outbox.leave();
+        self.revise(&stamped);
         self.return_answers();
         self.requests.leave();
         self.report_state();
@@ -410,11 +474,13 @@ impl Engine {
             self.actions.push(Action::WritesSettled { ticket });
         }
         if let Some(at) = self.closing
+            && !self.stopped
             && (self.outbox.in_flight() == 0
                 || self.connection.online().is_none()
                 || self.now.elapsed >= at)
         {
             self.actions.extend([Action::Disconnect, Action::Stop]);
+            self.stopped = true;
         }
     }
 
@@ -423,20 +489,20 @@ impl Engine {
         let limits = online.limits;
         let window = usize::try_from(limits.commits_in_flight.max(1)).unwrap_or(usize::MAX);
         while self.outbox.in_flight() < window {
-            let Some(id) = self.outbox.next_to_send() else { break };
+            let Some((id, follows)) = self.outbox.next_to_send() else { break };
             let batch = self.outbox.batch(id).expect("what is to be sent is in the outbox");
             let commit = Commit {
                 write_id: id,
                 writes: batch.writes.to_vec(),
                 reads: batch.reads.clone(),
-                acknowledged_through: self.outbox.acknowledged_through(),
-                edit_time: None,
-                follows: None,
+                acknowledged_through: self.acknowledged,
+                edit_time: batch.stamp(),
+                follows,
             };
             let message = ClientMessage::Commit(commit);
             match requests::check_size(&message, limits.frame_bytes) {
                 Ok(()) => {
-                    self.connection.told(self.outbox.acknowledged_through());
+                    self.connection.told(self.acknowledged);
                     self.send(message);
                 }
                 Err(error) => self.reject(id, error),
@@ -467,8 +533,7 @@ impl Engine {
         let now = self.now.elapsed;
         let due = self.connection.acknowledge(through, idle, now, now + ACKNOWLEDGE_DELAY);
         if due {
-            self.connection.told(through);
-            self.send(ClientMessage::Acknowledge { through });
+            self.acknowledge(through);
         }
     }
 
@@ -477,7 +542,7 @@ impl Engine {
         if batch.is_empty() {
             return Ok(());
         }
-        self.settle();
+        self.flush();
         let stored = self.cache.apply(batch, durability);
         if let Err(error) = &stored {
             tracing::warn!(%error, "the cache did not store a batch");
@@ -490,9 +555,9 @@ impl Engine {
             client_id: self.settings.client_id,
             next_write_id: self.outbox.next_id(),
             acknowledged_through: self.outbox.acknowledged_through(),
-            clock: None,
-            last_edit: EditTime::default(),
-            incarnation: None,
+            clock: self.clock.offset().map(|offset| ClockAnchor { offset }),
+            last_edit: self.clock.settled(),
+            incarnation: self.targets.incarnation(),
         }
     }
 }

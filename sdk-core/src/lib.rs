@@ -4,7 +4,8 @@
 //!
 //! 1. [`Client`] and the references ([`CollectionRef`], [`DocumentRef`]) are what an app holds;
 //!    [`Query`] with its [`Filter`]s says which documents, [`AggregateReference`] what to compute of them.
-//! 2. [`PendingWrite`], [`Batch`] and [`Transaction`] change documents; [`FieldValue`] says how.
+//! 2. [`Batch`] and [`Transaction`] change documents; [`FieldValue`] says how, and [`PendingWrite`] and
+//!    [`WriteEvents`] what became of it.
 //! 3. [`QueryListener`], [`DocumentListener`] and [`AggregateListener`] are streams of
 //!    [`QuerySnapshot`]s, [`DocumentSnapshot`]s and [`AggregateSnapshot`]s.
 //! 4. [`convert`] turns serde types into values and back; [`json`] does it for the command line.
@@ -22,6 +23,7 @@ pub mod engine;
 mod error;
 mod filter;
 pub mod json;
+mod pending;
 mod query;
 mod queue;
 mod reference;
@@ -38,6 +40,10 @@ pub use convert::{from_fields, from_value, to_fields, to_value};
 pub use engine::Source;
 pub use error::Error;
 pub use filter::Filter;
+pub use pending::{
+    Committed, OutboxWrite, PendingAdd, PendingWrite, RejectedWrite, WriteEvent, WriteEvents,
+    WriteStage,
+};
 pub use query::Query;
 pub use reference::{CollectionRef, DocumentRef};
 pub use snapshot::{ChangeKind, DocumentChange, DocumentSnapshot, QuerySnapshot, SnapshotMetadata};
@@ -45,10 +51,10 @@ pub use subscription::{
     ConnectionState, ConnectionStates, DocumentListener, ListenOptions, QueryListener,
 };
 pub use tidemark_protocol::model::{
-    Code, CollectionPath, Direction, DistanceMeasure, DocumentPath, FieldPath, Fields,
-    IndexDefinition, IndexField, IndexMode, IndexScope, Nearest, Operator, Precondition, Value,
-    Version, Write, WriteResult,
+    Code, CollectionPath, Direction, DistanceMeasure, DocumentPath, EditTime, FieldPath, Fields,
+    IndexDefinition, IndexField, IndexMode, IndexScope, Nearest, Operator, Precondition,
+    Superseded, Value, Version, Write, WriteId, WriteResult,
 };
 pub use tidemark_protocol::wire::server::Explanation;
 pub use transaction::Transaction;
-pub use write::{Batch, Committed, FieldValue, PendingAdd, PendingWrite};
+pub use write::{Batch, FieldValue};

@@ -15,10 +15,11 @@ use crate::convert::to_fields;
 use crate::engine::Source;
 use crate::error::Error;
 use crate::filter::Filter;
+use crate::pending::{PendingAdd, PendingWrite};
 use crate::query::Query;
 use crate::snapshot::{DocumentSnapshot, QuerySnapshot};
 use crate::subscription::{DocumentListener, ListenOptions, QueryListener};
-use crate::write::{self, FieldValue, PendingAdd, PendingWrite};
+use crate::write::{self, FieldValue};
 
 /// The place of a document.
 #[derive(Clone)]

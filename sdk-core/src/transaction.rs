@@ -10,8 +10,8 @@ use serde::Serialize;
 use tidemark_protocol::model::{Code, DocumentPath, Precondition, Read, Version, Write, WriteOp};
 
 use crate::client::Client;
-use crate::engine::Source;
 use crate::convert::to_fields;
+use crate::engine::Source;
 use crate::error::Error;
 use crate::reference::DocumentRef;
 use crate::snapshot::DocumentSnapshot;
@@ -51,7 +51,8 @@ impl Transaction {
         if !self.state().writes.is_empty() {
             return Err(Error::invalid("a transaction reads before it writes"));
         }
-        let mut found = self.client.get_paths(vec![doc.path().clone()], false, Source::Server).await?;
+        let mut found =
+            self.client.get_paths(vec![doc.path().clone()], false, Source::Server).await?;
         let snapshot = found
             .documents
             .pop()

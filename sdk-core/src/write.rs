@@ -1,20 +1,15 @@
-//! Writes as an app states them: what a field becomes, batches, and the promise of the server's
-//! word. Turns them into protocol writes; does not send or apply anything.
+//! Writes as an app states them: what a field becomes, and batches. Turns them into protocol writes;
+//! does not send or apply anything.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use futures::channel::oneshot;
 use serde::Serialize;
 use tidemark_protocol::model::{
-    DocumentPath, FieldPath, FieldTransform, Fields, Precondition, Transform, Value, Version,
-    Write, WriteOp, WriteResult,
+    DocumentPath, FieldPath, FieldTransform, Fields, Precondition, Transform, Value, Write, WriteOp,
 };
 
 use crate::client::Client;
 use crate::convert::to_fields;
 use crate::error::Error;
+use crate::pending::PendingWrite;
 use crate::reference::DocumentRef;
 
 /// What a field becomes: a value, something the server computes, or nothing.
@@ -70,76 +65,6 @@ impl FieldValue {
 impl<T: Into<Value>> From<T> for FieldValue {
     fn from(value: T) -> FieldValue {
         FieldValue(Change::Value(value.into()))
-    }
-}
-
-/// What the server says of a commit.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Committed {
-    /// The commit's version.
-    pub version: Version,
-    /// One per write, in order.
-    pub results: Vec<WriteResult>,
-}
-
-enum Promise {
-    Failed(Option<Error>),
-    Waiting(oneshot::Receiver<Result<Committed, Error>>),
-}
-
-/// A write that has taken effect locally. Awaiting it gives the server's word: the commit, or the
-/// reason of its rejection (its local effect is then gone). Dropping it does not take it back.
-///
-/// While the network is away, or the server has refused this client for good, the word is simply not
-/// there yet: the write waits in the outbox ([`Client::connection`] tells why). When the client is
-/// closed before the word came, it is `cancelled`.
-pub struct PendingWrite {
-    promise: Promise,
-    // The outbox lives as long as somebody waits for it.
-    _client: Option<Client>,
-}
-
-impl PendingWrite {
-    pub(crate) fn waiting(
-        receiver: oneshot::Receiver<Result<Committed, Error>>,
-        client: Client,
-    ) -> PendingWrite {
-        PendingWrite { promise: Promise::Waiting(receiver), _client: Some(client) }
-    }
-
-    pub(crate) fn failed(error: Error) -> PendingWrite {
-        PendingWrite { promise: Promise::Failed(Some(error)), _client: None }
-    }
-}
-
-impl Future for PendingWrite {
-    type Output = Result<Committed, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.promise {
-            Promise::Failed(error) => {
-                Poll::Ready(Err(error.take().expect("a future is not polled after it is done")))
-            }
-            Promise::Waiting(receiver) => Pin::new(receiver)
-                .poll(context)
-                .map(|word| word.unwrap_or_else(|_| Err(Error::closed()))),
-        }
-    }
-}
-
-/// [`CollectionRef::add`](crate::CollectionRef::add): the new document's place, and the same promise
-/// as [`PendingWrite`].
-pub struct PendingAdd {
-    /// The new document.
-    pub doc: DocumentRef,
-    pub(crate) write: PendingWrite,
-}
-
-impl Future for PendingAdd {
-    type Output = Result<Committed, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.write).poll(context)
     }
 }
 

@@ -205,7 +205,10 @@ impl Server {
         self.version += 1;
         let version = Version(self.version);
         for write in &commit.writes {
-            match apply_write(self.documents.get(&write.path), None, write, version.into()).unwrap().document {
+            match apply_write(self.documents.get(&write.path), None, write, version.into())
+                .unwrap()
+                .document
+            {
                 Some(document) => self.documents.insert(write.path.clone(), document),
                 None => self.documents.remove(&write.path),
             };

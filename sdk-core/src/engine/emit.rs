@@ -1,25 +1,22 @@
-//! The engine's flow of documents: from writes and consistent points, through the overlay, into views,
-//! out to listeners. Part of [`Engine`](super::Engine).
+//! The engine's flow of documents: from consistent points, through the overlay, into views, out to
+//! listeners. Part of [`Engine`](super::Engine).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidemark_protocol::model::{
-    Code, DocumentPath, EditTime, Read, Target, TargetId, Version, Write, WriteId,
-};
+use tidemark_protocol::model::{DocumentPath, Target, TargetId, Version};
 use tidemark_protocol::wire::client::ClientMessage;
 
 use super::listen::{ListenerState, Point, Staged, TargetSet};
 use super::overlay::Before;
 use super::projection::Projection;
 use super::view::{Edit, Step, View};
-use super::{Action, Engine, ListenerId, Ticket, all_added};
+use super::{Action, Engine, ListenerId, all_added};
 use crate::aggregate::AggregateSnapshot;
-use crate::cache::{CacheBatch, Durability, Known, Making, OutboxEntry, TargetChange};
+use crate::cache::{CacheBatch, Durability, Known, TargetChange};
 use crate::error::Error;
 use crate::snapshot::{QuerySnapshot, SnapshotMetadata};
-use crate::write::Committed;
 
 /// How many targets that nobody listens to are remembered, and how many documents they may have.
 const RELEASED_TARGETS: usize = 32;
@@ -59,91 +56,6 @@ impl Released {
 }
 
 impl Engine {
-    pub(super) fn write(
-        &mut self,
-        ticket: Ticket,
-        writes: Vec<Write>,
-        reads: Vec<Read>,
-        local: bool,
-    ) {
-        if self.closing.is_some() {
-            let outcome = Err(Error::closed());
-            return self.actions.push(Action::WriteDone { ticket, outcome });
-        }
-        let writes: Arc<[Write]> = writes.into();
-        let at = Version(u64::try_from(self.now.wall.as_micros()).unwrap_or_default());
-        let id = self.outbox.push(writes.clone(), reads.clone(), at, local, ticket);
-        let edit = EditTime(at.0);
-        let entry = OutboxEntry { id, writes: writes.clone(), reads, at, edit, making: Making::Offline };
-        let outbox_put = if local { vec![entry] } else { Vec::new() };
-        let metadata = Some(self.metadata());
-        let batch = CacheBatch { outbox_put, metadata, ..CacheBatch::default() };
-        if let Err(error) = self.store(batch, Durability::Durable) {
-            // A write that would not survive a restart is not accepted.
-            self.outbox.rejected(id);
-            let outcome = Err(error.into());
-            return self.actions.push(Action::WriteDone { ticket, outcome });
-        }
-        if local {
-            self.documents.push(id, &writes);
-            self.refresh(BTreeSet::new());
-        }
-    }
-
-    pub(super) fn committed(&mut self, id: WriteId, committed: Committed) {
-        let version = committed.version;
-        let Some(ticket) = self.outbox.committed(id, version) else { return };
-        self.forget_stored_write(id);
-        if let Some(batch) = self.outbox.batch(id) {
-            self.documents.reconsider(&batch.writes, version);
-        }
-        self.release();
-        self.refresh(BTreeSet::new());
-        self.apply_points();
-        if let Some(ticket) = ticket {
-            self.actions.push(Action::WriteDone { ticket, outcome: Ok(committed) });
-        }
-    }
-
-    pub(super) fn rejected(&mut self, id: WriteId, error: Error) {
-        let Some(batch) = self.outbox.batch(id) else { return };
-        // A transaction is repeated from its reads, by whoever started it.
-        let repeat = error.code().is_retryable() && (batch.local || error.code() != Code::Aborted);
-        if repeat {
-            self.outbox.rest(id, self.now);
-        } else {
-            self.reject(id, error);
-        }
-        self.apply_points();
-    }
-
-    /// Rolls a write back for good.
-    pub(super) fn reject(&mut self, id: WriteId, error: Error) {
-        let Some(batch) = self.outbox.rejected(id) else { return };
-        self.forget_stored_write(id);
-        if batch.local {
-            self.documents.pop(id, &batch.writes);
-            self.refresh(BTreeSet::new());
-        }
-        if let Some(ticket) = batch.ticket {
-            self.actions.push(Action::WriteDone { ticket, outcome: Err(error) });
-        }
-    }
-
-    fn forget_stored_write(&mut self, id: WriteId) {
-        let metadata = Some(self.metadata());
-        let batch = CacheBatch { outbox_remove: vec![id], metadata, ..CacheBatch::default() };
-        // If it is not forgotten, a restart sends it again, and the server knows it.
-        let _ = self.store(batch, Durability::Soon);
-    }
-
-    /// Takes off the writes that all listeners have from the server.
-    fn release(&mut self) {
-        for batch in self.outbox.release(self.targets.settled_through()) {
-            self.documents.pop(batch.id, &batch.writes);
-        }
-    }
-
     /// A consistent point has come. What it says of a document may contain an increment of this client
     /// that the server has not answered yet: shown under its own overlay it would count twice, so the
     /// point waits for that answer.
@@ -152,7 +64,7 @@ impl Engine {
         self.apply_points();
     }
 
-    fn apply_points(&mut self) {
+    pub(super) fn apply_points(&mut self) {
         let (documents, outbox) = (&self.documents, &self.outbox);
         self.targets.form_point(|staged| {
             let document = |step: &Staged| match step {
@@ -454,7 +366,7 @@ impl Engine {
     fn begin(&mut self, key: Bytes, target: Target) -> TargetId {
         let id = self.targets.new_id();
         self.released.take(&key);
-        self.settle();
+        self.flush();
         let token = match &target {
             Target::Query(_) | Target::Documents(_) => self.cache.target(&key).unwrap_or_default(),
             Target::Aggregate(_) => None,

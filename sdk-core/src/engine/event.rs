@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use tidemark_protocol::model::{
     AggregateQuery, ClientId, DocumentPath, Query, Read, Target, Timestamp, Value, Version, Write,
+    WriteId,
 };
 use tidemark_protocol::wire::client::ClientMessage;
 use tidemark_protocol::wire::server::{Explanation, ServerMessage};
 
 use crate::aggregate::AggregateSnapshot;
 use crate::error::Error;
+use crate::pending::{Committed, OutboxWrite, RejectedWrite, WriteEvent};
 use crate::snapshot::{
     ChangeKind, DocumentChange, DocumentSnapshot, QuerySnapshot, SnapshotMetadata,
 };
 use crate::subscription::ConnectionState;
-use crate::write::Committed;
 
 /// The time and the randomness of an event.
 #[derive(Clone, Copy, Debug, Default)]
@@ -202,6 +203,25 @@ pub enum Event {
         /// Who.
         ticket: Ticket,
     },
+    /// The app wants to know which writes wait for the server, and which it has refused.
+    ListWrites {
+        /// Who.
+        ticket: Ticket,
+    },
+    /// The app makes a rejected write again.
+    Retry {
+        /// Who waits for the outcome.
+        ticket: Ticket,
+        /// Which.
+        id: WriteId,
+    },
+    /// The app gives a rejected write up.
+    Discard {
+        /// Who waits for that.
+        ticket: Ticket,
+        /// Which.
+        id: WriteId,
+    },
     /// The app wants the network, or wants it no more.
     Network {
         /// Which of the two.
@@ -253,6 +273,31 @@ pub enum Action {
         ticket: Ticket,
         /// The word.
         outcome: Result<Committed, Error>,
+    },
+    /// A write is in the durable outbox: it will be sent, whatever happens.
+    WriteStored {
+        /// Who waits for it.
+        ticket: Ticket,
+        /// Its id.
+        id: WriteId,
+    },
+    /// A write has reached a stage; transactions aside.
+    Write(WriteEvent),
+    /// The writes without an answer, and those that wait for the app's decision; by ascending id.
+    WritesListed {
+        /// Who wanted to know.
+        ticket: Ticket,
+        /// Without an answer.
+        pending: Vec<OutboxWrite>,
+        /// Rejected.
+        rejected: Vec<RejectedWrite>,
+    },
+    /// A rejected write is given up, or was not found.
+    Discarded {
+        /// Who waits for it.
+        ticket: Ticket,
+        /// Whether it was there.
+        outcome: Result<(), Error>,
     },
     /// The answer to a request.
     RequestDone {

@@ -239,6 +239,16 @@ impl Targets {
         Some(listened)
     }
 
+    /// The life of the database that is known.
+    pub(crate) fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnation
+    }
+
+    /// Takes note of what a former run knew.
+    pub(crate) fn restore(&mut self, incarnation: Option<Incarnation>) {
+        self.incarnation = incarnation;
+    }
+
     /// Takes note of the database's incarnation; whether it is another than before.
     pub(crate) fn enter(&mut self, incarnation: Incarnation) -> bool {
         let known = self.incarnation.replace(incarnation);

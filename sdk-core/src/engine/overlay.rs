@@ -6,13 +6,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tidemark_protocol::model::{
-    Document, DocumentPath, Precondition, Query, TargetId, Version, Write, WriteId, CommitTime, apply_write,
-    check_precondition,
+    CommitTime, Document, DocumentPath, EditTime, Precondition, Query, TargetId, Version, Write,
+    WriteId, apply_write, check_precondition,
 };
 
 use super::listen::TargetSet;
 use super::writes::Outbox;
-use crate::cache::Known;
 
 /// What is known of one document.
 #[derive(Debug, Default)]
@@ -133,52 +132,6 @@ impl Documents {
         gone
     }
 
-    /// As the server told it, and as of when; none if nothing is known of it here.
-    pub(crate) fn remote(&self, path: &DocumentPath) -> Option<(Option<Arc<Document>>, Version)> {
-        let entry = self.entry(path).filter(|entry| entry.is_known())?;
-        Some((entry.remote.clone(), entry.known))
-    }
-
-    /// What the cache knows of a document, for want of anything newer.
-    pub(crate) fn put_base(&mut self, path: &DocumentPath, known: Known) {
-        if self.entry(path).is_some_and(Entry::is_known) {
-            return;
-        }
-        let entry = match known {
-            Known::Unknown => return,
-            Known::Missing { .. } | Known::Document(_) => self.touch(path),
-        };
-        match known {
-            Known::Unknown => {}
-            Known::Missing { at } => entry.known = at,
-            Known::Document(document) => {
-                entry.known = document.update_version;
-                entry.remote = Some(document);
-            }
-        }
-    }
-
-    /// The documents that are in a target, by the server's word or the cache's.
-    pub(crate) fn members(&self, target: TargetId) -> impl Iterator<Item = (&DocumentPath, Version)> {
-        self.slots.iter().filter_map(move |(path, slot)| {
-            let entry = &self.entries[*slot];
-            let document = entry.remote.as_ref().filter(|_| entry.targets.contains(target))?;
-            Some((path, document.update_version))
-        })
-    }
-
-    /// Whether writes are pending that what the server told does not contain.
-    pub(crate) fn is_overlaid(&self, path: &DocumentPath, outbox: &Outbox) -> bool {
-        self.entry(path).is_some_and(|entry| {
-            entry.pending.iter().any(|(id, _)| !outbox.is_contained(*id, entry.known))
-        })
-    }
-
-    /// Whether it is in any target.
-    pub(crate) fn is_in_a_target(&self, path: &DocumentPath) -> bool {
-        self.entry(path).is_some_and(|entry| !entry.targets.is_empty())
-    }
-
     /// Takes these documents out of a target.
     pub(crate) fn clear_paths(&mut self, target: TargetId, paths: &[DocumentPath]) {
         for path in paths {
@@ -238,6 +191,15 @@ impl Documents {
     pub(crate) fn reconsider(&mut self, writes: &[Write], version: Version) {
         for write in writes {
             if self.entry(&write.path).is_some_and(|entry| entry.known >= version) {
+                self.touch(&write.path);
+            }
+        }
+    }
+
+    /// What is pending of these documents is to be laid anew.
+    pub(crate) fn revise(&mut self, writes: &[Write]) {
+        for write in writes {
+            if self.slots.contains_key(&write.path) {
                 self.touch(&write.path);
             }
         }
@@ -321,10 +283,6 @@ impl Documents {
 }
 
 impl Entry {
-    fn is_known(&self) -> bool {
-        self.remote.is_some() || self.known > Version::NONE
-    }
-
     fn fold(&mut self, outbox: &Outbox) {
         (self.local, self.overlaid) = fold(self.remote.clone(), self.known, &self.pending, outbox);
     }
@@ -342,27 +300,48 @@ fn fold(
     pending: &[(WriteId, u32)],
     outbox: &Outbox,
 ) -> (Option<Arc<Document>>, bool) {
-    let fresh = pending.iter().filter(|(id, _)| !outbox.is_contained(*id, known));
-    fresh.fold((base, false), |(document, _), (id, index)| match outbox.write(*id, *index) {
-        Some((write, at)) => (lay(document, write, at), true),
-        None => (document, true),
-    })
+    let mut laid = Laid { document: base, deleted: None, edit: EditTime(0) };
+    let mut overlaid = false;
+    for (id, index) in pending.iter().filter(|(id, _)| !outbox.is_contained(*id, known)) {
+        overlaid = true;
+        if let Some((write, at, edit)) = outbox.write(*id, *index) {
+            laid.lay(write, at, edit);
+        }
+    }
+    (laid.document, overlaid)
 }
 
-/// A write whose condition does not hold here shows nothing: the server will decide.
-fn lay(document: Option<Arc<Document>>, write: &Write, at: Version) -> Option<Arc<Document>> {
-    let holds = match write.precondition {
-        // The version here is an estimate as soon as one write is pending.
-        Some(Precondition::UpdateVersion(_)) => document.is_some(),
-        Some(Precondition::Exists(_)) | None => {
-            check_precondition(document.as_deref(), write).is_ok()
+/// A document with some of its pending writes.
+struct Laid {
+    document: Option<Arc<Document>>,
+    /// If a pending write has deleted it: when.
+    deleted: Option<EditTime>,
+    /// When it was last edited by them: what follows is not earlier, whatever it was stamped with.
+    edit: EditTime,
+}
+
+impl Laid {
+    /// A write whose condition does not hold here shows nothing: the server will decide.
+    fn lay(&mut self, write: &Write, at: Version, edit: EditTime) {
+        let holds = match write.precondition {
+            // The version here is an estimate as soon as one write is pending.
+            Some(Precondition::UpdateVersion(_)) => self.document.is_some(),
+            Some(Precondition::Exists(_)) | None => {
+                check_precondition(self.document.as_deref(), write).is_ok()
+            }
+        };
+        if !holds {
+            return;
         }
-    };
-    if !holds {
-        return document;
-    }
-    match apply_write(document.as_deref(), None, write, CommitTime::pending(at)) {
-        Ok(applied) if applied.changed => applied.document.map(Arc::new),
-        Ok(_) | Err(_) => document,
+        self.edit = self.edit.max(edit);
+        let time = CommitTime { version: at, edit: self.edit };
+        match apply_write(self.document.as_deref(), self.deleted, write, time) {
+            Ok(applied) if applied.changed => {
+                self.document = applied.document.map(Arc::new);
+                self.deleted = applied.deleted;
+            }
+            // Changes of collaborative fields are shown by what holds their history.
+            Ok(_) | Err(_) => {}
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod aggregating;
 mod connecting;
+mod crash;
 mod listening;
 mod properties;
 mod requesting;

@@ -1,17 +1,22 @@
-//! The outbox: what the app wrote and the server has not answered, in order; and what it has answered
-//! but listeners have not seen yet. Driven by the engine; sends nothing itself.
+//! The outbox: what the app wrote and the server has not answered; and what it has answered but
+//! listeners have not seen yet. Ordered per document, independent across documents: `order` says which
+//! write may be sent next. Driven by the engine; sends and stores nothing itself.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod order;
+pub(crate) mod timing;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_protocol::model::{
-    DocumentPath, FieldTransform, Read, Transform, Version, Write, WriteId,
+    EditTime, FieldTransform, Read, Transform, Version, Write, WriteId,
 };
 
 use super::connection::Backoff;
 use super::{Moment, Ticket};
-use crate::cache::{Metadata, OutboxEntry};
+use crate::cache::{Making, Metadata, OutboxEntry};
+use order::Order;
 
 /// Writes that take effect together.
 #[derive(Debug)]
@@ -23,14 +28,39 @@ pub(crate) struct Batch {
     pub(crate) local: bool,
     /// The local time of the call: the estimate of its version.
     pub(crate) at: Version,
+    /// When it was made, by the edit clock; not before the edits of its documents that precede it.
+    pub(crate) edit: EditTime,
+    making: Making,
+    /// Whether it goes to the server with its edit time, having waited. Set when it turns out to have
+    /// waited; never cleared.
+    stamped: bool,
+    /// Whether the server may have it without its edit time: then its time is that of its arrival. Set
+    /// when it is sent so; cleared when it is refused for now.
+    bare: bool,
+    /// Whether it may have been sent on an earlier connection.
+    repeated: bool,
     /// Who waits; none for what a former run of the app wrote.
     pub(crate) ticket: Option<Ticket>,
     state: State,
     backoff: Backoff,
 }
 
+/// What a new batch is made of.
+#[derive(Debug)]
+pub(crate) struct NewBatch {
+    pub(crate) writes: Arc<[Write]>,
+    pub(crate) reads: Vec<Read>,
+    pub(crate) at: Version,
+    pub(crate) edit: EditTime,
+    pub(crate) making: Making,
+    pub(crate) local: bool,
+    pub(crate) ticket: Ticket,
+}
+
 #[derive(Debug, PartialEq)]
 enum State {
+    /// Not stored yet: not to be sent.
+    Unstored,
     /// To be sent.
     Queued,
     /// Sent on this connection.
@@ -48,8 +78,8 @@ pub(crate) struct Outbox {
     last_id: WriteId,
     /// Without an answer; what is below the first of them is acknowledged.
     open: BTreeSet<WriteId>,
-    /// To be sent, in order.
-    queued: BTreeSet<WriteId>,
+    /// Those without an answer by document, and which of them may be sent.
+    order: Order,
     /// Sent on this connection, without an answer.
     in_flight: usize,
     /// Those with increments that were sent, now or on an earlier connection: what the server says may or
@@ -59,8 +89,20 @@ pub(crate) struct Outbox {
     resting: BTreeSet<WriteId>,
     /// Answered, with their effect still shown; by version.
     committed: BTreeSet<(Version, WriteId)>,
+    /// Made while there was a connection, and when: they go without their edit time as long as they are
+    /// fresh. In order.
+    fresh: VecDeque<(Duration, WriteId)>,
     /// Who waits for all writes up to an id.
     waiters: Vec<(WriteId, Ticket)>,
+}
+
+/// The server's word on a batch has been taken in.
+pub(crate) struct Taken {
+    pub(crate) ticket: Option<Ticket>,
+    pub(crate) writes: Arc<[Write]>,
+    pub(crate) local: bool,
+    /// Later batches whose edit time was moved behind it: to be stored again.
+    pub(crate) moved: Vec<OutboxEntry>,
 }
 
 /// Other writes may be laid over what contains them: they make of it what it is.
@@ -68,6 +110,43 @@ fn has_increment(write: &Write) -> bool {
     let increments =
         |transform: &FieldTransform| matches!(transform.transform, Transform::Increment(_));
     write.transforms.iter().any(increments)
+}
+
+impl Batch {
+    fn entry(&self) -> OutboxEntry {
+        OutboxEntry {
+            id: self.id,
+            writes: self.writes.clone(),
+            reads: self.reads.clone(),
+            at: self.at,
+            edit: self.edit,
+            making: self.making,
+        }
+    }
+
+    /// The edit time to send with it; none means now.
+    pub(crate) fn stamp(&self) -> Option<EditTime> {
+        // What a transaction has read holds at its commit.
+        (self.stamped && self.reads.is_empty()).then_some(self.edit)
+    }
+
+    /// Whether the server may know it from an earlier connection.
+    pub(crate) fn is_repeated(&self) -> bool {
+        self.repeated
+    }
+
+    /// Whether the server has not answered it.
+    pub(crate) fn is_open(&self) -> bool {
+        !matches!(self.state, State::Committed { .. })
+    }
+
+    /// Whether the app has been told that it is kept, and the server has not been asked yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        match self.state {
+            State::Queued | State::Resting { .. } => true,
+            State::Unstored | State::Sent | State::Committed { .. } => false,
+        }
+    }
 }
 
 impl Outbox {
@@ -79,44 +158,80 @@ impl Outbox {
             ),
             ..Outbox::default()
         };
-        for entry in entries {
+        let acknowledged = metadata.map_or(WriteId(0), |metadata| metadata.acknowledged_through);
+        for entry in entries.into_iter().filter(|entry| entry.id > acknowledged) {
             outbox.last_id = outbox.last_id.max(entry.id);
             // It may have been sent just before that run ended.
             if entry.writes.iter().any(has_increment) {
                 outbox.uncertain.insert(entry.id);
             }
-            outbox.insert(entry.id, entry.writes, entry.reads, entry.at, true, None);
+            let batch = Batch {
+                id: entry.id,
+                writes: entry.writes,
+                reads: entry.reads,
+                local: true,
+                at: entry.at,
+                edit: entry.edit,
+                making: entry.making,
+                stamped: true,
+                bare: entry.making == Making::Online,
+                repeated: true,
+                ticket: None,
+                state: State::Queued,
+                backoff: Backoff::default(),
+            };
+            outbox.insert(batch);
         }
         outbox
     }
 
-    fn insert(
-        &mut self,
-        id: WriteId,
-        writes: Arc<[Write]>,
-        reads: Vec<Read>,
-        at: Version,
-        local: bool,
-        ticket: Option<Ticket>,
-    ) {
-        let (state, backoff) = (State::Queued, Backoff::default());
-        self.batches.insert(id, Batch { id, writes, reads, local, at, ticket, state, backoff });
+    fn insert(&mut self, batch: Batch) {
+        let id = batch.id;
+        self.order.add(id, &batch.writes);
         self.open.insert(id);
-        self.queued.insert(id);
+        self.batches.insert(id, batch);
+        self.review(id);
     }
 
-    /// Adds a batch; gives its id.
-    pub(crate) fn push(
-        &mut self,
-        writes: Arc<[Write]>,
-        reads: Vec<Read>,
-        at: Version,
-        local: bool,
-        ticket: Ticket,
-    ) -> WriteId {
-        self.last_id = self.next_id();
-        self.insert(self.last_id, writes, reads, at, local, Some(ticket));
-        self.last_id
+    /// Adds a batch, which is not to be sent before it is [`stored`](Self::stored); gives its id.
+    pub(crate) fn push(&mut self, new: NewBatch, now: Moment) -> WriteId {
+        let id = self.next_id();
+        self.last_id = id;
+        let fresh = new.making == Making::Online;
+        if fresh {
+            self.fresh.push_back((now.elapsed, id));
+        }
+        self.insert(Batch {
+            id,
+            writes: new.writes,
+            reads: new.reads,
+            local: new.local,
+            at: new.at,
+            edit: new.edit,
+            making: new.making,
+            stamped: !fresh,
+            bare: false,
+            repeated: false,
+            ticket: Some(new.ticket),
+            state: State::Unstored,
+            backoff: Backoff::default(),
+        });
+        id
+    }
+
+    /// What is to be stored of the batch; nothing of a transaction, which ends with its run.
+    pub(crate) fn entry(&self, id: WriteId) -> Option<OutboxEntry> {
+        self.batches.get(&id).filter(|batch| batch.local).map(Batch::entry)
+    }
+
+    /// The batch will survive a restart: it may be sent.
+    pub(crate) fn stored(&mut self, id: WriteId) {
+        if let Some(batch) = self.batches.get_mut(&id)
+            && batch.state == State::Unstored
+        {
+            batch.state = State::Queued;
+            self.review(id);
+        }
     }
 
     pub(crate) fn next_id(&self) -> WriteId {
@@ -136,7 +251,7 @@ impl Outbox {
     /// document that contains it.
     pub(crate) fn may_count_twice(&self, id: WriteId, index: u32) -> bool {
         self.uncertain.contains(&id)
-            && self.write(id, index).is_some_and(|(write, _)| has_increment(write))
+            && self.write(id, index).is_some_and(|(write, ..)| has_increment(write))
     }
 
     /// Whether there is any such write.
@@ -157,10 +272,17 @@ impl Outbox {
         self.batches.values().filter(|batch| batch.local)
     }
 
-    /// A write, and the estimate of its version.
-    pub(crate) fn write(&self, id: WriteId, index: u32) -> Option<(&Write, Version)> {
+    /// The batches without an answer that have taken effect locally, in order.
+    pub(crate) fn open_batches(&self) -> impl Iterator<Item = &Batch> {
+        let open = self.open.iter().filter_map(|id| self.batches.get(id));
+        open.filter(|batch| batch.local)
+    }
+
+    /// A write, the estimate of its version, and the time of its edit.
+    pub(crate) fn write(&self, id: WriteId, index: u32) -> Option<(&Write, Version, EditTime)> {
         let batch = self.batches.get(&id)?;
-        Some((batch.writes.get(usize::try_from(index).ok()?)?, batch.at))
+        let write = batch.writes.get(usize::try_from(index).ok()?)?;
+        Some((write, batch.at, batch.believed()))
     }
 
     /// Whether what the server says as of `version` contains the batch.
@@ -170,72 +292,71 @@ impl Outbox {
         )
     }
 
-    /// The next batch to send, noted as sent. One that rests holds back later ones of the same
-    /// documents, and no others.
-    pub(crate) fn next_to_send(&mut self) -> Option<WriteId> {
-        let id = if self.resting.is_empty() {
-            self.queued.first().copied()
-        } else {
-            self.first_unblocked()
-        }?;
-        self.queued.remove(&id);
-        self.in_flight += 1;
-        let batch = self.batches.get_mut(&id).expect("what is queued is in the outbox");
+    /// The next batch to send, noted as sent; and the last one without an answer that it follows on one
+    /// of its documents. One that rests holds back later ones of the same documents, and no others.
+    pub(crate) fn next_to_send(&mut self) -> Option<(WriteId, Option<WriteId>)> {
+        let id = self.order.first_ready()?;
+        let batch = self.batches.get_mut(&id).expect("what may be sent is in the outbox");
         batch.state = State::Sent;
+        batch.bare |= !batch.stamped;
+        self.in_flight += 1;
         if batch.writes.iter().any(has_increment) {
             self.uncertain.insert(id);
         }
-        Some(id)
+        let follows = self.order.before(id, &batch.writes).last().copied();
+        self.review(id);
+        Some((id, follows))
     }
 
-    fn first_unblocked(&self) -> Option<WriteId> {
-        let mut blocked: HashSet<&DocumentPath> = HashSet::new();
-        for id in &self.open {
-            let batch = self.batches.get(id).expect("what is open is in the outbox");
-            let free = !batch.writes.iter().any(|write| blocked.contains(&write.path));
-            if batch.state == State::Queued && free {
-                return Some(*id);
-            }
-            if batch.state != State::Sent {
-                blocked.extend(batch.writes.iter().map(|write| &write.path));
-            }
-        }
-        None
-    }
-
+    /// Takes a batch out of those without an answer. Whether it was one.
     fn settle(&mut self, id: WriteId) -> bool {
         let open = self.open.remove(&id);
         self.uncertain.remove(&id);
-        self.queued.remove(&id);
         self.resting.remove(&id);
-        if open && self.batches.get(&id).is_some_and(|batch| batch.state == State::Sent) {
-            self.in_flight -= 1;
+        if open && let Some(batch) = self.batches.get(&id) {
+            if batch.state == State::Sent {
+                self.in_flight -= 1;
+            }
+            self.order.remove(id, &batch.writes);
         }
         open
     }
 
-    /// The server has committed the batch: gives who waits. None if that is known already.
-    pub(crate) fn committed(&mut self, id: WriteId, version: Version) -> Option<Option<Ticket>> {
+    /// The server has committed the batch. None if that is known already. `connected` is the server's
+    /// time when this connection began.
+    pub(crate) fn committed(
+        &mut self,
+        id: WriteId,
+        version: Version,
+        connected: Version,
+    ) -> Option<Taken> {
         if !self.settle(id) {
             return None;
         }
         let batch = self.batches.get_mut(&id).expect("what is open is in the outbox");
+        // Sent without its time before this connection began, and with it since: which of them the
+        // server took, the version tells.
+        batch.bare &= !batch.stamped || version <= connected;
         batch.state = State::Committed { version };
-        let ticket = batch.ticket.take();
-        if batch.local {
+        let effective = batch.effective(version);
+        let (ticket, writes, local) = (batch.ticket.take(), batch.writes.clone(), batch.local);
+        if local {
             self.committed.insert((version, id));
         } else {
             self.batches.remove(&id);
         }
-        Some(ticket)
+        let moved = self.follow(&writes, id, effective);
+        Some(Taken { ticket, writes, local, moved })
     }
 
-    /// The server has refused the batch for good: it leaves the outbox.
-    pub(crate) fn rejected(&mut self, id: WriteId) -> Option<Batch> {
+    /// The server has refused the batch for good, or it could not be stored: it leaves the outbox.
+    pub(crate) fn rejected(&mut self, id: WriteId) -> Option<(Batch, Vec<OutboxEntry>)> {
         if !self.settle(id) {
             return None;
         }
-        self.batches.remove(&id)
+        let batch = self.batches.remove(&id)?;
+        let moved = self.follow(&batch.writes, id, batch.edit);
+        Some((batch, moved))
     }
 
     /// The server has refused the batch for now.
@@ -248,7 +369,9 @@ impl Outbox {
         self.in_flight -= 1;
         // A refused commit had no effect.
         self.uncertain.remove(&id);
+        batch.bare = false;
         self.resting.insert(id);
+        self.review(id);
     }
 
     /// Queues again what has rested long enough.
@@ -256,22 +379,19 @@ impl Outbox {
         let rested: Vec<WriteId> =
             self.resting.iter().copied().filter(|id| self.rest_until(*id) <= now).collect();
         for id in rested {
-            self.requeue(id);
+            self.resting.remove(&id);
+            if let Some(batch) = self.batches.get_mut(&id) {
+                batch.state = State::Queued;
+            }
+            self.review(id);
         }
     }
 
     fn rest_until(&self, id: WriteId) -> Duration {
         match self.batches.get(&id).map(|batch| &batch.state) {
             Some(State::Resting { until }) => *until,
-            Some(State::Queued | State::Sent | State::Committed { .. }) | None => Duration::ZERO,
-        }
-    }
-
-    fn requeue(&mut self, id: WriteId) {
-        self.resting.remove(&id);
-        self.queued.insert(id);
-        if let Some(batch) = self.batches.get_mut(&id) {
-            batch.state = State::Queued;
+            Some(State::Unstored | State::Queued | State::Sent | State::Committed { .. })
+            | None => Duration::ZERO,
         }
     }
 
@@ -279,12 +399,26 @@ impl Outbox {
         self.resting.iter().map(|id| self.rest_until(*id)).min()
     }
 
-    /// The connection is gone: what was sent is to be sent again, in order.
-    pub(crate) fn leave(&mut self) {
-        for id in self.open.clone() {
-            self.requeue(id);
+    /// The connection is gone, and what was made for it has waited: everything is to be sent in order,
+    /// with its edit time. Gives the batches for which that time is new.
+    pub(crate) fn leave(&mut self) -> Vec<WriteId> {
+        let mut turned = Vec::new();
+        for id in &self.open {
+            let Some(batch) = self.batches.get_mut(id) else { continue };
+            batch.repeated |= batch.state == State::Sent;
+            if !batch.stamped {
+                batch.stamped = true;
+                turned.push(*id);
+            }
+            if batch.state != State::Unstored {
+                batch.state = State::Queued;
+            }
         }
+        self.fresh.clear();
+        self.resting.clear();
         self.in_flight = 0;
+        self.review_all();
+        turned
     }
 
     /// Takes out what was committed up to this version: listeners have it from the server now.

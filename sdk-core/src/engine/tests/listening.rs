@@ -279,8 +279,8 @@ fn without_a_network_listeners_see_the_cache() {
         send hello acknowledged=0
         A @0 [rooms/a:n=1* rooms/b:n=2*] cache pending {+rooms/b:n=2*@1}
         state online
-        send commit 1 rooms/a acknowledged=0
-        send commit 2 rooms/b acknowledged=0
+        send commit 1 rooms/a acknowledged=0 made=1000000
+        send commit 2 rooms/b acknowledged=0 made=11000000
         send listen 1 rooms
         write 1 committed @11
         write 2 committed @12

@@ -147,12 +147,19 @@ impl World {
     fn handle(&mut self, event: Event) {
         let wall = Timestamp::from_micros(1_000_000 + self.elapsed.as_micros() as i64).unwrap();
         let now = Moment { elapsed: self.elapsed, wall, random: self.chance.next() };
-        for action in self.engine.handle(event, now) {
+        let mut actions = self.engine.handle(event, now);
+        actions.extend(self.engine.settle());
+        for action in actions {
             match action {
                 Action::Connect { connection } => self.connection = Some(connection),
                 Action::Send(message) => self.to_server.push_back(message),
                 Action::Disconnect => self.unlink(),
-                Action::State(_) | Action::WritesSettled { .. } => {}
+                Action::State(_)
+                | Action::WritesSettled { .. }
+                | Action::WriteStored { .. }
+                | Action::Write(_)
+                | Action::WritesListed { .. }
+                | Action::Discarded { .. } => {}
                 Action::Snapshot { listener, snapshot } => {
                     if let Some(reader) = self.readers.get(&listener) {
                         reader.queue.push(snapshot);
@@ -449,7 +456,9 @@ impl World {
         self.elapsed += Duration::from_millis(self.chance.below(300));
         let wall = Timestamp::default();
         let now = Moment { elapsed: self.elapsed, wall, random: self.chance.next() };
-        for action in self.engine.handle(event, now) {
+        let mut actions = self.engine.handle(event, now);
+        actions.extend(self.engine.settle());
+        for action in actions {
             match action {
                 Action::Connect { connection } => self.connection = Some(connection),
                 Action::Snapshot { listener, snapshot } => {
@@ -464,6 +473,10 @@ impl World {
                 | Action::WriteDone { .. }
                 | Action::RequestDone { .. }
                 | Action::WritesSettled { .. }
+                | Action::WriteStored { .. }
+                | Action::Write(_)
+                | Action::WritesListed { .. }
+                | Action::Discarded { .. }
                 | Action::Stop => {}
             }
         }

@@ -185,7 +185,7 @@ fn an_answer_that_may_contain_an_increment_waits_for_the_word_on_it() {
         connect 2
         send hello acknowledged=1
         state online
-        send commit 2 rooms/a acknowledged=1
+        send commit 2 rooms/a acknowledged=1 made=1000001
         send query 4 rooms
         write 4 committed @11
         request 5 @11 [rooms/a:n=2]

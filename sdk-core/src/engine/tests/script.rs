@@ -8,10 +8,11 @@
 //! listen NAME QUERY [meta] | listen NAME DOC [meta] | unlisten NAME
 //! set DOC [server] | add PATH FIELD N | update DOC | delete PATH | batch DOC DOC… | transaction DOC read=PATH@V
 //! listening TARGET GROUP @V | reset TARGET | changes GROUP @V DOC… -PATH… ~PATH… [partial] | current @V
-//! target-error TARGET CODE | committed ID @V | rejected ID CODE
+//! target-error TARGET CODE | committed ID @V [superseded[=FIELD]] | rejected ID CODE
 //! get PATH… [from=cache|server] | transaction-get PATH | query QUERY [explain] [from=cache|server] | result REQUEST @V DOC… [more] [explained]
 //! aggregated GROUP @V VALUE… [partial] | computed REQUEST @V VALUE… [explained] | request-error REQUEST CODE
-//! wait | network on | network off | close
+//! wait | network on | network off | close | writes | retry ID | discard ID
+//! restart | crash | disk-full | stages
 //! ```
 //!
 //! A QUERY is `COLLECTION [group] [limit=N] [last=N] [offset=N] [order=FIELD[:desc]] [min=N] [any=N,N…]
@@ -30,11 +31,12 @@ use tidemark_protocol::wire::server::{
     SessionLimits, Status, Welcome,
 };
 
-use crate::cache::MemoryCache;
+use super::crash::CrashCache;
 use crate::engine::{
     Action, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Source, Ticket,
 };
 use crate::error::Error;
+use crate::pending::{OutboxWrite, RejectedWrite, WriteEvent, WriteStage};
 use crate::snapshot::{ChangeKind, DocumentSnapshot, QuerySnapshot};
 use crate::subscription::ConnectionState;
 
@@ -45,6 +47,9 @@ pub(super) fn run(script: &str) -> String {
 
 pub(super) struct Bench {
     engine: Engine,
+    cache: CrashCache,
+    /// Whether the stages of writes are printed.
+    stages: bool,
     elapsed: Duration,
     connection: ConnectionId,
     tickets: u64,
@@ -56,15 +61,11 @@ const WALL: i64 = 1_000_000;
 
 impl Bench {
     pub(super) fn new() -> Bench {
-        let settings = Settings {
-            project: "default".to_owned(),
-            database: "(default)".to_owned(),
-            token: String::new(),
-            agent: "test".to_owned(),
-            client_id: ClientId([1; 16]),
-        };
+        let cache = CrashCache::default();
         Bench {
-            engine: Engine::new(settings, Box::new(MemoryCache::new())).unwrap(),
+            engine: engine(&cache),
+            cache,
+            stages: false,
             elapsed: Duration::ZERO,
             connection: ConnectionId::default(),
             tickets: 0,
@@ -76,6 +77,9 @@ impl Bench {
         let mut out = String::new();
         for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let words: Vec<&str> = line.split_whitespace().collect();
+            if self.prepare(words[0]) {
+                continue;
+            }
             if words[0] == "online" {
                 // Three events, whose own actions every script would repeat.
                 self.handle(Event::Tick);
@@ -92,11 +96,28 @@ impl Bench {
         out
     }
 
+    /// What is no event; whether it was.
+    fn prepare(&mut self, word: &str) -> bool {
+        match word {
+            "stages" => self.stages = true,
+            "disk-full" => self.cache.fail(),
+            // The process ends, or the machine.
+            "restart" => self.engine = engine(&self.cache),
+            "crash" => {
+                self.cache.crash(0);
+                self.engine = engine(&self.cache);
+            }
+            _ => return false,
+        }
+        true
+    }
+
     pub(super) fn handle(&mut self, event: Event) -> Vec<Action> {
         let wall = Timestamp::from_micros(WALL + self.elapsed.as_micros() as i64).unwrap();
         // In the middle of the jitter.
         let now = Moment { elapsed: self.elapsed, wall, random: u64::MAX / 2 };
-        let actions = self.engine.handle(event, now);
+        let mut actions = self.engine.handle(event, now);
+        actions.extend(self.engine.settle());
         for action in &actions {
             if let Action::Connect { connection } = action {
                 self.connection = *connection;
@@ -117,7 +138,7 @@ impl Bench {
     fn welcome(&self, words: &[&str]) -> Event {
         self.received(ServerMessage::Welcome(Welcome {
             protocol_version: option(words, "version").unwrap_or(1),
-            server_time: Timestamp::default(),
+            server_time: self.server_time(words),
             session: String::new(),
             incarnation: Incarnation(u64::from(option(words, "incarnation").unwrap_or(1))),
             limits: SessionLimits {
@@ -127,6 +148,13 @@ impl Bench {
             },
             heartbeat: Duration::from_secs(15),
         }))
+    }
+
+    /// The server's clock: this one's, unless it is told to be so many seconds ahead.
+    fn server_time(&self, words: &[&str]) -> Timestamp {
+        let ahead = i64::from(option(words, "ahead").unwrap_or_default());
+        let elapsed = self.elapsed.as_micros() as i64;
+        Timestamp::from_micros(WALL + elapsed + ahead * 1_000_000).unwrap()
     }
 
     fn event(&mut self, words: &[&str]) -> Event {
@@ -148,6 +176,9 @@ impl Bench {
             "network" => Event::Network { enabled: words[1] == "on" },
             "close" => Event::Close,
             "wait" => Event::WaitForWrites { ticket: self.ticket() },
+            "writes" => Event::ListWrites { ticket: self.ticket() },
+            "retry" => Event::Retry { ticket: self.ticket(), id: write_id(words[1]) },
+            "discard" => Event::Discard { ticket: self.ticket(), id: write_id(words[1]) },
             "listen" => self.listen(words),
             "unlisten" => Event::Unlisten { listener: self.listeners[words[1]] },
             "get" | "transaction-get" | "query" => self.request(words),
@@ -270,7 +301,7 @@ impl Bench {
             "committed" => ServerMessage::Committed {
                 write_id: WriteId(u64::from(number(1))),
                 version: version(words[2]),
-                results: vec![WriteResult::default()],
+                results: vec![WriteResult { superseded: superseded(words), ..Default::default() }],
             },
             "rejected" => ServerMessage::Rejected {
                 write_id: WriteId(u64::from(number(1))),
@@ -354,10 +385,76 @@ impl Bench {
                 writeln!(out, "request {} failed: {error}", ticket.0)
             }
             Action::WritesSettled { ticket } => writeln!(out, "settled {}", ticket.0),
+            Action::WriteStored { .. } | Action::Write(_) if !self.stages => Ok(()),
+            Action::WriteStored { ticket, id } => writeln!(out, "write {} is {id}", ticket.0),
+            Action::Write(event) => writeln!(out, "{}", reached(event)),
+            Action::WritesListed { ticket, pending, rejected } => {
+                let pending: Vec<String> = pending.iter().map(listed).collect();
+                let rejected: Vec<String> = rejected.iter().map(refused).collect();
+                let (pending, rejected) = (pending.join(", "), rejected.join(", "));
+                writeln!(out, "writes {}: pending [{pending}] rejected [{rejected}]", ticket.0)
+            }
+            Action::Discarded { ticket, outcome: Ok(()) } => {
+                writeln!(out, "discarded {}", ticket.0)
+            }
+            Action::Discarded { ticket, outcome: Err(error) } => {
+                writeln!(out, "discarded {} failed: {error}", ticket.0)
+            }
             Action::Stop => writeln!(out, "stop"),
         }
         .unwrap();
     }
+}
+
+fn engine(cache: &CrashCache) -> Engine {
+    let settings = Settings {
+        project: "default".to_owned(),
+        database: "(default)".to_owned(),
+        token: String::new(),
+        agent: "test".to_owned(),
+        client_id: ClientId([1; 16]),
+    };
+    Engine::new(settings, Box::new(cache.clone())).unwrap()
+}
+
+/// `superseded` for the whole write, `superseded=FIELD` for a field.
+fn superseded(words: &[&str]) -> Superseded {
+    match words.iter().find_map(|word| word.strip_prefix("superseded")) {
+        None => Superseded::Nothing,
+        Some("") => Superseded::Whole,
+        Some(field) => Superseded::Fields(vec![FieldPath::parse(&field[1..]).unwrap()]),
+    }
+}
+
+fn write_id(word: &str) -> WriteId {
+    WriteId(word.parse().unwrap())
+}
+
+fn named(writes: &[Write]) -> String {
+    let paths: Vec<&str> = writes.iter().map(|write| write.path.as_str()).collect();
+    paths.join(" ")
+}
+
+fn reached(event: &WriteEvent) -> String {
+    let stage = match &event.stage {
+        WriteStage::Local => "is local".to_owned(),
+        WriteStage::Committed(committed) => {
+            let superseded = |(index, what)| format!(" superseded {index}: {what:?}");
+            let superseded: String = committed.superseded().map(superseded).collect();
+            format!("is committed @{}{superseded}", committed.version)
+        }
+        WriteStage::Rejected(error) => format!("is rejected: {error}"),
+    };
+    format!("stage: {} of {} {stage}", event.id, named(&event.writes))
+}
+
+fn listed(write: &OutboxWrite) -> String {
+    let waits = if write.waiting { " waits" } else { "" };
+    format!("{} {}{waits}", write.id, named(&write.writes))
+}
+
+fn refused(write: &RejectedWrite) -> String {
+    format!("{} {} {}: {}", write.id, named(&write.writes), write.code, write.message)
 }
 
 fn changes(group: u32, words: &[&str]) -> Changes {
@@ -523,7 +620,10 @@ fn sent(message: &ClientMessage) -> String {
             let paths: Vec<&str> = commit.writes.iter().map(|write| write.path.as_str()).collect();
             let reads = if commit.reads.is_empty() { "" } else { " with reads" };
             let through = commit.acknowledged_through;
-            format!("commit {} {}{reads} acknowledged={through}", commit.write_id, paths.join(" "))
+            let made = commit.edit_time.map_or_else(String::new, |at| format!(" made={}", at.0));
+            let after = commit.follows.map_or_else(String::new, |id| format!(" after={id}"));
+            let (id, paths) = (commit.write_id, paths.join(" "));
+            format!("commit {id} {paths}{reads} acknowledged={through}{made}{after}")
         }
         ClientMessage::Get { request, paths } => {
             let paths: Vec<&str> = paths.iter().map(DocumentPath::as_str).collect();

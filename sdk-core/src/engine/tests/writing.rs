@@ -69,7 +69,7 @@ fn a_rejected_write_is_rolled_back_at_once() {
         A @10 [rooms/a:n=2* rooms/b:n=3*] pending {+rooms/b:n=3*@1}
         send commit 2 rooms/b acknowledged=0
         A @10 [rooms/a:n=4* rooms/b:n=3* rooms/c:n=4*] pending {~rooms/a:n=4*@0-0 +rooms/c:n=4*@2}
-        send commit 3 rooms/a rooms/c acknowledged=0
+        send commit 3 rooms/a rooms/c acknowledged=0 after=1
         write 1 failed: permission-denied: because
         A @10 [rooms/a:n=1 rooms/b:n=3*] pending {-rooms/c:n=4*@2 ~rooms/a:n=1@0-0}
         write 3 failed: permission-denied: because
@@ -98,7 +98,7 @@ fn increments_add_up_under_pending_and_over_remote_changes() {
         A @10 [rooms/a:n=11*] pending {~rooms/a:n=11*@0-0}
         send commit 1 rooms/a acknowledged=0
         A @10 [rooms/a:n=111*] pending {~rooms/a:n=111*@0-0}
-        send commit 2 rooms/a acknowledged=0
+        send commit 2 rooms/a acknowledged=0 after=1
         write 1 committed @12
         A @11 [rooms/a:n=112*] pending {~rooms/a:n=112*@0-0}
         write 2 committed @13
@@ -144,10 +144,10 @@ fn commits_are_sent_in_order_a_few_at_a_time() {
         tick 0.5
         ");
     expect![[r#"
-        send commit 1 rooms/a acknowledged=0
-        send commit 2 rooms/b acknowledged=0
+        send commit 1 rooms/a acknowledged=0 made=1000000
+        send commit 2 rooms/b acknowledged=0 made=1000001
         write 1 committed @10
-        send commit 3 rooms/c acknowledged=1
+        send commit 3 rooms/c acknowledged=0 made=1000002
         write 2 committed @11
         write 3 committed @12
         send acknowledge 3
@@ -181,13 +181,13 @@ fn unanswered_commits_are_sent_again_and_taken_once() {
         A @10 [rooms/a:n=11*] pending {~rooms/a:n=11*@0-0}
         send commit 1 rooms/a acknowledged=0
         A @10 [rooms/a:n=111*] pending {~rooms/a:n=111*@0-0}
-        send commit 2 rooms/a acknowledged=0
+        send commit 2 rooms/a acknowledged=0 after=1
         write 2 committed @12
         state connecting
         connect 2
         send hello acknowledged=0
         state online
-        send commit 1 rooms/a acknowledged=0
+        send commit 1 rooms/a acknowledged=0 made=1000000
         send listen 1 rooms resume=1@10
         write 1 committed @11
     "#]]
@@ -213,7 +213,7 @@ fn a_write_refused_for_now_is_sent_again_and_holds_back_only_its_documents() {
         write 3 committed @10
         send commit 1 rooms/a acknowledged=0
         write 1 committed @11
-        send commit 2 rooms/a acknowledged=1
+        send commit 2 rooms/a acknowledged=0
         write 2 committed @12
     "#]]
     .assert_eq(&text);
@@ -276,8 +276,8 @@ fn waiting_is_for_the_writes_made_before() {
         ");
     expect![[r#"
         settled 1
-        send commit 1 rooms/a acknowledged=0
-        send commit 2 rooms/b acknowledged=0
+        send commit 1 rooms/a acknowledged=0 made=1000000
+        send commit 2 rooms/b acknowledged=0 made=1000001
         write 2 committed @10
         settled 3
         write 4 committed @11
