@@ -107,6 +107,9 @@ settings! {
     heartbeat: Duration = "15s", "TIDEMARK_HEARTBEAT";
     /// How long the change log is kept. A client away for longer receives its targets anew.
     log_retention: Duration = "7d", "TIDEMARK_LOG_RETENTION";
+    /// How long it is remembered when a document was deleted. What an offline client wrote to it before
+    /// that and sends later does not bring it back.
+    tombstone_retention: Duration = "30d", "TIDEMARK_TOMBSTONE_RETENTION";
     /// How large the change log may grow before its oldest entries go, however young.
     log_bytes: ByteSize = "1GiB", "TIDEMARK_LOG_BYTES";
     /// What may wait to be sent on one connection. A slower reader is dropped to its resume token

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod http;
+mod refusals;
 pub mod server;
 pub mod session;
 pub mod store;

@@ -145,6 +145,7 @@ fn database_options(config: &Config) -> DatabaseOptions {
     DatabaseOptions {
         log_retention: config.log_retention,
         log_bytes: config.log_bytes.0,
+        tombstone_retention: config.tombstone_retention,
         outbox_bytes: config.outbox_bytes.as_usize(),
         heartbeat: config.heartbeat,
         ..DatabaseOptions::default()

@@ -5,6 +5,8 @@
 //! | `m` | | [`MetaRecord`](super::records::MetaRecord) |
 //! | `d` | document path | encoded document |
 //! | `l` | commit version | [`LogRecord`](super::records::LogRecord) |
+//! | `t` | document path | [`TombstoneRecord`](super::records::TombstoneRecord) |
+//! | `u` | commit version, document path | nothing: the tombstones by age |
 //! | `c` | client id | [`ClientRecord`](super::records::ClientRecord) |
 //! | `x` | collection, field, kind, value, document id | automatic indexes, see [`super::index`] |
 //! | `y` | index, collection unless of a group, values, document id or path | declared indexes |
@@ -24,6 +26,8 @@ use crate::store::{Key, KeyRange};
 const META: u8 = b'm';
 const DOCUMENTS: u8 = b'd';
 const LOG: u8 = b'l';
+const TOMBSTONES: u8 = b't';
+const TOMBSTONE_AGES: u8 = b'u';
 const CLIENTS: u8 = b'c';
 const FIELD_INDEXES: u8 = b'x';
 const COMPOSITES: u8 = b'y';
@@ -109,6 +113,32 @@ impl Keys {
     pub(super) fn log_version(key: &[u8]) -> Option<Version> {
         let bytes = key.get(PREFIX_BYTES..)?.try_into().ok()?;
         Some(Version(u64::from_be_bytes(bytes)))
+    }
+
+    pub(super) fn tombstone(self, path: &DocumentPath) -> Key {
+        let mut out = self.table(TOMBSTONES, path.as_str().len() + 16);
+        key::encode_document(path, &mut out);
+        out
+    }
+
+    pub(super) fn tombstone_age(self, version: Version, path: &DocumentPath) -> Key {
+        let mut out = self.table(TOMBSTONE_AGES, path.as_str().len() + 24);
+        out.extend_from_slice(&version.0.to_be_bytes());
+        key::encode_document(path, &mut out);
+        out
+    }
+
+    /// The tombstones, the oldest first.
+    pub(super) fn tombstone_ages(self) -> KeyRange {
+        KeyRange::prefix(&self.table(TOMBSTONE_AGES, 0))
+    }
+
+    /// The version in the key of a tombstone's age, and the key of the tombstone.
+    pub(super) fn aged(self, key: &[u8]) -> Option<(Version, Key)> {
+        let (version, path) = key.get(PREFIX_BYTES..)?.split_first_chunk()?;
+        let mut tombstone = self.table(TOMBSTONES, path.len());
+        tombstone.extend_from_slice(path);
+        Some((Version(u64::from_be_bytes(*version)), tombstone))
     }
 
     pub(super) fn client(self, client: ClientId) -> Key {

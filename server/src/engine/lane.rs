@@ -3,11 +3,12 @@
 //! It drains its queue into one storage transaction, acknowledges when that is durable, and hands
 //! the commits to the fan-out together with a snapshot of the state they left. Nothing else writes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
-use tidemark_protocol::model::{ClientId, Code, Version, WriteId};
+use tidemark_protocol::model::{ClientId, Code, CommitTime, Version, WriteId};
 use tidemark_protocol::wire::client::Commit;
 use tidemark_protocol::wire::server::{ServerMessage, Status};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -28,6 +29,8 @@ use super::records::MetaRecord;
 use super::retention;
 use super::shared::{Published, Shared};
 use super::stage::Stage;
+use super::tombstones::{Tombstone, Trimming};
+use crate::refusals::Refusals;
 use crate::store::{Snapshot, Store, StoreError, Transaction};
 
 /// How long after the last arrival a batch waits for the commits expected: a part of what writing
@@ -66,6 +69,7 @@ pub(super) enum LaneCommand {
 
 /// An answer that leaves when the batch is durable.
 struct Reply {
+    client: ClientId,
     outbox: Arc<Outbox>,
     message: ServerMessage,
 }
@@ -86,6 +90,10 @@ pub(super) struct Lane {
     index_work: watch::Sender<()>,
     collections: KnownCollections,
     outcomes: Outcomes,
+    /// What was refused for now on the newest connection of each client.
+    refusals: HashMap<ClientId, (ConnectionId, Refusals)>,
+    /// Which tombstones go next.
+    trimming: Trimming,
     /// Set when a batch failed: what is on disk is unknown, so nothing more is committed.
     failed: Option<String>,
     /// How many commands the next batch can be expected to hold: as many as the last one answered,
@@ -99,6 +107,8 @@ pub(super) struct Lane {
 struct Building {
     stage: Stage,
     commits: Vec<CommitRecord>,
+    /// Of the documents that each commit left deleted.
+    tombstones: Vec<(Version, Vec<Tombstone>)>,
     /// Index entries of the commits, in their order.
     index: Vec<KeyWrite>,
     replies: Vec<Reply>,
@@ -130,6 +140,8 @@ impl Lane {
             index_work: watch::Sender::new(()),
             collections: KnownCollections::default(),
             outcomes,
+            refusals: HashMap::new(),
+            trimming: Trimming::default(),
             failed: None,
             expected: 0,
             writing: Duration::ZERO,
@@ -195,6 +207,7 @@ impl Lane {
         Building {
             stage: Stage::new(self.keys, snapshot, indexes, collections),
             commits: Vec::new(),
+            tombstones: Vec::new(),
             index: Vec::new(),
             replies: Vec::new(),
             last_version: Version(self.meta.last_version),
@@ -225,7 +238,14 @@ impl Lane {
                         self.outcomes.acknowledge(client, through);
                     }
                 }
-                LaneCommand::Forget { client } => self.outcomes.unload(client),
+                LaneCommand::Forget { client } => {
+                    self.outcomes.unload(client);
+                    let refused = self.refusals.get(&client);
+                    // It may have connected anew.
+                    if refused.is_some_and(|(on, _)| !self.shared.is_current(client, *on)) {
+                        self.refusals.remove(&client);
+                    }
+                }
                 LaneCommand::Index(command) => index_commands.push(command),
                 LaneCommand::Close { done } => closing = Some(done),
             }
@@ -265,8 +285,9 @@ impl Lane {
                 ServerMessage::Rejected { write_id, status }
             }
         };
+        self.note_refusal(client, connection, &message);
         // Also a rejection waits: it may rest on a commit of this batch that is not durable yet.
-        batch.replies.push(Reply { outbox, message });
+        batch.replies.push(Reply { client, outbox, message });
     }
 
     async fn try_commit(
@@ -288,23 +309,58 @@ impl Lane {
             let version = Version(outcome.version);
             return Ok(ServerMessage::Committed { write_id, version, results });
         }
+        let refusals = self.refusals.get(&client).filter(|(on, _)| *on == connection);
+        if let Some(status) =
+            refusals.and_then(|(_, refusals)| refusals.of_follower(commit.follows))
+        {
+            return Err(Rejection::Refused(status));
+        }
         let now = u64::try_from(self.shared.clock.now().as_micros()).unwrap_or(0);
         let version = Version(now.max(batch.last_version.0 + 1));
-        let staged = batch.stage.apply(&commit.writes, &commit.reads, version).await?;
+        // A transaction has read what is now.
+        let stamp = commit.edit_time.filter(|_| commit.reads.is_empty());
+        let at = CommitTime::at_commit(version, stamp);
+        let staged = batch.stage.apply(&commit.writes, &commit.reads, at).await?;
         batch.last_version = version;
         batch.bytes += staged.stored_bytes;
         batch.index.extend(staged.index);
+        if !staged.tombstones.is_empty() {
+            batch.tombstones.push((version, staged.tombstones));
+        }
         self.outcomes.record(client, write_id, version, &staged.results);
         batch.commits.push(CommitRecord { version, changes: staged.changes, origin: connection });
         Ok(ServerMessage::Committed { write_id, version, results: staged.results })
     }
 
+    /// Remembers what was refused for now, for what follows it on the connection.
+    fn note_refusal(
+        &mut self,
+        client: ClientId,
+        connection: ConnectionId,
+        message: &ServerMessage,
+    ) {
+        let (write_id, code) = match message {
+            ServerMessage::Committed { write_id, .. } => (*write_id, None),
+            ServerMessage::Rejected { write_id, status } => (*write_id, Some(status.code)),
+            other => unreachable!("no answer to a commit: {other:?}"),
+        };
+        if code.is_none() && !self.refusals.contains_key(&client) {
+            return;
+        }
+        let (on, refusals) =
+            self.refusals.entry(client).or_insert_with(|| (connection, Refusals::default()));
+        if *on != connection {
+            (*on, *refusals) = (connection, Refusals::default());
+        }
+        refusals.answered(write_id, code);
+    }
+
     /// Makes the batch durable, then answers and tells the fan-out.
     async fn finish(&mut self, batch: Building, queue: &mpsc::Receiver<LaneCommand>) {
-        let Building { stage, commits, index, mut replies, last_version, .. } = batch;
+        let Building { stage, commits, tombstones, index, mut replies, last_version, .. } = batch;
         let written = match &self.failed {
             Some(_) => false,
-            None => match self.write(&commits, index, last_version).await {
+            None => match self.write(&commits, &tombstones, index, last_version).await {
                 Ok(()) => {
                     self.collections = stage.into_collections();
                     true
@@ -323,7 +379,7 @@ impl Lane {
             // ends only after the lane.
             let _ = self.fanout.send(Batch { commits, snapshot, indexes }).await;
         }
-        for Reply { outbox, message } in replies {
+        for Reply { outbox, message, .. } in replies {
             outbox.answer_commit(&message);
         }
     }
@@ -337,6 +393,7 @@ impl Lane {
             if let ServerMessage::Committed { write_id, .. } = reply.message {
                 let status = status.clone();
                 reply.message = ServerMessage::Rejected { write_id, status };
+                self.note_refusal(reply.client, reply.outbox.id, &reply.message);
             }
         }
     }
@@ -358,19 +415,21 @@ impl Lane {
     async fn write(
         &mut self,
         commits: &[CommitRecord],
+        tombstones: &[(Version, Vec<Tombstone>)],
         index: Vec<KeyWrite>,
         last_version: Version,
     ) -> Result<(), EngineError> {
         let mut meta = self.meta.clone();
-        let trimmed = retention::expired(
-            &self.shared.options,
-            self.shared.clock.now(),
-            self.keys,
-            &mut meta,
-            &self.snapshot,
-        )
-        .await?;
+        let (options, now) = (&self.shared.options, self.shared.clock.now());
+        let mut trimmed =
+            retention::expired(options, now, self.keys, &mut meta, &self.snapshot).await?;
+        let last = Version(meta.last_version);
+        let retained = options.tombstone_retention;
+        let (forgotten, trimming) =
+            self.trimming.expired(retained, now, self.keys, last, &self.snapshot).await?;
+        trimmed.extend(forgotten);
         if commits.is_empty() && trimmed.is_empty() && !self.outcomes.is_dirty() {
+            self.trimming = trimming;
             return Ok(());
         }
         let begun = self.shared.clock.monotonic();
@@ -380,6 +439,10 @@ impl Lane {
         }
         for commit in commits {
             add(&mut *transaction, self.entries(commit, &mut meta));
+        }
+        for (version, tombstones) in tombstones {
+            let entries = tombstones.iter().flat_map(|it| it.entries(self.keys, *version));
+            add(&mut *transaction, entries);
         }
         self.shared.metrics.index_entries.add(index.len() as u64);
         add(&mut *transaction, index);
@@ -393,7 +456,7 @@ impl Lane {
         self.snapshot = self.store.snapshot().await?;
         self.shared.metrics.batches.add(1);
         self.shared.metrics.log_bytes.set(meta.log_bytes);
-        self.meta = meta;
+        (self.meta, self.trimming) = (meta, trimming);
         self.publish();
         Ok(())
     }
@@ -520,7 +583,7 @@ impl Lane {
 }
 
 /// Adds writes to a transaction.
-fn add(transaction: &mut dyn Transaction, writes: Vec<KeyWrite>) {
+fn add(transaction: &mut dyn Transaction, writes: impl IntoIterator<Item = KeyWrite>) {
     for (key, value) in writes {
         match value {
             Some(value) => transaction.put(key, value),

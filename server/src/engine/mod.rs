@@ -31,6 +31,7 @@ mod shared;
 mod source;
 mod stage;
 mod tally;
+mod tombstones;
 mod window;
 
 use std::sync::Arc;

@@ -9,6 +9,9 @@ pub struct DatabaseOptions {
     pub log_retention: Duration,
     /// How large the change log may be; the oldest commits go first.
     pub log_bytes: u64,
+    /// How long it is remembered when a document was deleted; a write made before and arriving later
+    /// does not bring it back.
+    pub tombstone_retention: Duration,
     /// Changes that may wait for one connection before they are coalesced, then dropped to its
     /// resume token.
     pub outbox_bytes: usize,
@@ -31,6 +34,7 @@ impl Default for DatabaseOptions {
         DatabaseOptions {
             log_retention: Duration::from_secs(7 * 24 * 60 * 60),
             log_bytes: 4 << 30,
+            tombstone_retention: Duration::from_secs(30 * 24 * 60 * 60),
             outbox_bytes: 1 << 20,
             group_commit_max: 1_024,
             lane_queue: 4_096,

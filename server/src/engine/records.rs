@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use tidemark_protocol::model::{Version, WriteId, WriteResult};
+use tidemark_protocol::model::{FieldPath, Superseded, Version, WriteId, WriteResult};
 use tidemark_protocol::wire::codec;
 
 use super::error::EngineError;
@@ -38,6 +38,17 @@ pub(super) struct ChangeRecord {
     pub(super) after: Option<Bytes>,
 }
 
+/// When a document that does not exist was deleted.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TombstoneRecord {
+    /// The edit time of the delete.
+    #[prost(fixed64, tag = "1")]
+    pub(super) edit: u64,
+    /// The commit, which says how long it is kept.
+    #[prost(fixed64, tag = "2")]
+    pub(super) version: u64,
+}
+
 /// What a client's unacknowledged writes came to.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ClientRecord {
@@ -58,17 +69,23 @@ pub(super) struct OutcomeRecord {
     pub(super) results: Vec<ResultRecord>,
 }
 
-/// The transform results of one write, each an encoded value.
+/// The transform results of one write, each an encoded value, and what of it came too late.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ResultRecord {
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub(super) transform_results: Vec<Bytes>,
+    /// The field paths that were superseded.
+    #[prost(string, repeated, tag = "2")]
+    pub(super) superseded: Vec<String>,
+    /// The whole write was superseded.
+    #[prost(bool, tag = "3")]
+    pub(super) superseded_whole: bool,
 }
 
 impl OutcomeRecord {
     pub(super) fn new(write_id: WriteId, version: Version, results: &[WriteResult]) -> Self {
-        // Most writes have no transforms: an empty list stands for as many empty results.
-        let has_results = results.iter().any(|result| !result.transform_results.is_empty());
+        // Most writes have no results: an empty list stands for as many empty ones.
+        let has_results = results.iter().any(|result| *result != WriteResult::default());
         let results =
             if has_results { results.iter().map(ResultRecord::new).collect() } else { vec![] };
         OutcomeRecord { write_id: write_id.0, version: version.0, results }
@@ -86,13 +103,27 @@ impl OutcomeRecord {
 impl ResultRecord {
     fn new(result: &WriteResult) -> ResultRecord {
         let transform_results = result.transform_results.iter().map(codec::encode_value).collect();
-        ResultRecord { transform_results }
+        let (superseded, superseded_whole) = match &result.superseded {
+            Superseded::Nothing => (vec![], false),
+            Superseded::Fields(fields) => {
+                (fields.iter().map(FieldPath::to_string).collect(), false)
+            }
+            Superseded::Whole => (vec![], true),
+        };
+        ResultRecord { transform_results, superseded, superseded_whole }
     }
 
     fn decode_values(&self) -> Result<WriteResult, EngineError> {
         let values = self.transform_results.iter().map(codec::decode_value);
         let transform_results =
             values.collect::<Result<Vec<_>, _>>().map_err(EngineError::corrupt)?;
-        Ok(WriteResult { transform_results, superseded: Default::default() })
+        let fields = self.superseded.iter().map(|field| FieldPath::parse(field));
+        let fields = fields.collect::<Result<Vec<_>, _>>().map_err(EngineError::corrupt)?;
+        let superseded = match (self.superseded_whole, fields.is_empty()) {
+            (true, _) => Superseded::Whole,
+            (false, true) => Superseded::Nothing,
+            (false, false) => Superseded::Fields(fields),
+        };
+        Ok(WriteResult { transform_results, superseded })
     }
 }
