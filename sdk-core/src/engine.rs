@@ -8,8 +8,12 @@
 //! - `overlay` lays pending writes over remote documents: what this client believes.
 //! - `view` keeps each target's result sorted and tells what changed; `projection` leaves out fields
 //!   that a listener does not want.
+//! - `local` finds documents and values in the cache, with the pending writes on top.
 //! - `requests` are gets, queries and aggregates that want one answer; `answer` makes it.
-//! - `emit` carries documents from consistent points through overlay and views to listeners.
+//! - `emit` carries documents from consistent points through overlay and views to listeners;
+//!   `listening` begins and ends that, `values` does the same for aggregates.
+//! - `reconcile` compares a result with the server's by digests; `resume` does it where a token is too old.
+//! - `limbo` looks at documents that a result had and the server's has not.
 //!
 //! This file joins them: it dispatches events and passes what one part decided on to the next.
 
@@ -20,12 +24,18 @@ pub(crate) mod connection;
 pub(crate) mod diff;
 mod emit;
 mod event;
+mod limbo;
 pub(crate) mod listen;
+mod listening;
+mod local;
 pub(crate) mod overlay;
 pub(crate) mod projection;
+mod reconcile;
 pub(crate) mod requests;
+mod resume;
 #[cfg(test)]
 mod tests;
+mod values;
 pub(crate) mod view;
 pub(crate) mod writes;
 
@@ -45,7 +55,7 @@ use crate::pending::Committed;
 use clock::EditClock;
 use commit::Journal;
 use connection::{Connection, Step};
-use emit::Released;
+use limbo::Limbo;
 use listen::Targets;
 use overlay::Documents;
 use requests::{Complete, Requests};
@@ -82,8 +92,10 @@ pub struct Engine {
     requests: Requests,
     /// Answers that may contain a write without one, and the write.
     held_answers: Vec<(WriteId, Complete)>,
-    /// What nobody listens to any more, and the cache still has.
-    released: Released,
+    /// Documents that are to be looked at, as what is known of them may be out of date.
+    limbo: Limbo,
+    /// The size of the cache after it was last made room in.
+    uncollected: u64,
     /// What the server said and the cache has not stored yet: listeners are told first.
     deferred: Vec<CacheBatch>,
     /// Set by a close: when to stop, answered or not.
@@ -119,7 +131,8 @@ impl Engine {
             connected_at: Version::NONE,
             requests: Requests::default(),
             held_answers: Vec::new(),
-            released: Released::default(),
+            limbo: Limbo::default(),
+            uncollected: 0,
             deferred: Vec::new(),
             settings,
             cache,
@@ -195,6 +208,7 @@ impl Engine {
         std::mem::take(&mut self.actions)
     }
 
+    /// Lets the cache know all that there is to know.
     fn flush(&mut self) {
         for batch in std::mem::take(&mut self.deferred) {
             // If it is not stored, neither is its token: the next run resumes from before.
@@ -207,7 +221,8 @@ impl Engine {
     /// Makes room in the cache when it is too large; by more than it must, so that this is rare.
     fn collect(&mut self) {
         let budget = self.cache.budget();
-        if self.cache.size() <= budget {
+        // What must stay is not looked through again and again.
+        if self.cache.size() <= budget.max(self.uncollected + budget / 10) {
             return;
         }
         let targets = self.targets.by_id.values().map(|listened| listened.key.clone()).collect();
@@ -215,6 +230,7 @@ impl Engine {
         if let Err(error) = self.cache.collect(keep, budget / 5 * 4) {
             tracing::warn!(%error, "the cache did not make room");
         }
+        self.uncollected = self.cache.size();
     }
 
     /// What was written before is kept and sent; what comes from now on is refused.
@@ -231,6 +247,7 @@ impl Engine {
             self.connection.deadline(),
             self.outbox.deadline(),
             self.requests.deadline(),
+            self.reconcile_deadline(),
             acknowledge,
             self.closing,
         ]
@@ -251,8 +268,9 @@ impl Engine {
         self.outbox.wake(self.now.elapsed);
         let reason = self.connection.reason();
         for (ticket, error) in self.requests.expire(self.now.elapsed, &reason) {
-            self.actions.push(Action::RequestDone { ticket, outcome: Err(error) });
+            self.request_failed(ticket, error);
         }
+        self.reconcile_again();
     }
 
     fn send(&mut self, message: ClientMessage) {
@@ -323,17 +341,17 @@ impl Engine {
             }
             ServerMessage::AggregateResult(result) => self.computed(result),
             ServerMessage::RequestError { request, status } => {
-                if let Some((ticket, error)) =
-                    self.requests.failed(request, status.into(), self.now)
-                {
-                    self.actions.push(Action::RequestDone { ticket, outcome: Err(error) });
+                let error = Error::from(status);
+                if self.digest_failed(request, &error) {
+                    return;
+                }
+                if let Some((ticket, error)) = self.requests.failed(request, error, self.now) {
+                    self.request_failed(ticket, error);
                 }
             }
             ServerMessage::Pong { .. } => {}
-            ServerMessage::Stale { .. } | ServerMessage::DigestResult(_) => {
-                let message = "the server compares digests, which was not asked for";
-                self.drop_connection(Error::new(Code::Internal, message));
-            }
+            ServerMessage::Stale { target, reason: _ } => self.stale(target),
+            ServerMessage::DigestResult(result) => self.digest_answered(result),
             ServerMessage::Error { status } => {
                 // Nothing that waits is named in it, and what waits has deadlines or is sent again.
                 tracing::warn!(%status, "the server did not understand a frame");
@@ -384,8 +402,7 @@ impl Engine {
         self.connection.welcomed(welcome, self.now);
         self.align_clock(welcome.server_time);
         if self.targets.enter(welcome.incarnation) {
-            self.documents.forget_versions();
-            self.outbox.forget_versions();
+            self.forget_life();
         }
         self.report_state();
         // Commits go first: their outcomes are known before the documents that contain them come.
@@ -406,7 +423,6 @@ impl Engine {
                 self.connection.refused(error);
                 self.leave();
                 self.go_offline();
-                self.fail_requests();
             }
         }
         self.actions.push(Action::Disconnect);
@@ -425,6 +441,7 @@ impl Engine {
     }
 
     fn leave(&mut self) {
+        self.leave_reconciles();
         self.targets.leave();
         let stamped = self.outbox.leave();
         self.revise(&stamped);
@@ -443,15 +460,6 @@ impl Engine {
             self.actions.push(Action::Disconnect);
             self.leave();
             self.go_offline();
-            self.fail_requests();
-        }
-    }
-
-    fn fail_requests(&mut self) {
-        let reason = self.connection.reason();
-        for ticket in self.requests.clear() {
-            let error = Error::unavailable(reason.message());
-            self.actions.push(Action::RequestDone { ticket, outcome: Err(error) });
         }
     }
 
@@ -466,6 +474,7 @@ impl Engine {
         if self.connection.online().is_some() {
             if self.closing.is_none() {
                 self.pump_commits();
+                self.pump_limbo();
                 self.pump_requests();
             }
             self.pump_acknowledge();
@@ -519,8 +528,8 @@ impl Engine {
             match requests::check_size(&message, frame_bytes) {
                 Ok(()) => self.send(message),
                 Err(error) => {
-                    self.requests.remove(ticket);
-                    self.actions.push(Action::RequestDone { ticket, outcome: Err(error) });
+                    self.requests.forget(ticket);
+                    self.request_failed(ticket, error);
                 }
             }
         }

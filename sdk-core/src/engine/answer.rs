@@ -9,7 +9,7 @@ use tidemark_protocol::model::{Document, DocumentPath, Query, Target, Version, W
 use tidemark_protocol::wire::server::{AggregateResult, QueryResult};
 
 use super::projection::cut;
-use super::requests::{Complete, is_cut};
+use super::requests::{Complete, is_cut, is_own};
 use super::view::{Edit, View};
 use super::{Action, Answer, Engine, Request, Source, Ticket};
 use crate::error::Error;
@@ -23,18 +23,39 @@ impl Engine {
         source: Source,
         timeout: Duration,
     ) {
-        let refusal = if self.closing.is_some() {
-            Some(Error::closed())
-        } else if source == Source::Server && self.connection.is_offline() {
-            Some(Error::unavailable(self.connection.reason().message()))
-        } else if self.connection.is_shut() {
-            Some(Error::unavailable(self.connection.reason().message()))
-        } else {
-            None
+        if self.closing.is_some() {
+            let outcome = Err(Error::closed());
+            return self.actions.push(Action::RequestDone { ticket, outcome });
+        }
+        let offline = self.connection.is_offline();
+        if source == Source::Cache || offline {
+            return self.answer_offline(ticket, &request, source);
+        }
+        self.requests.add(ticket, request, source, self.now.elapsed + timeout);
+    }
+
+    /// Answers without a server.
+    fn answer_offline(&mut self, ticket: Ticket, request: &Request, source: Source) {
+        let outcome = match source {
+            Source::Server => Err(Error::unavailable(self.connection.reason().message())),
+            Source::Default | Source::Cache => self.answer_locally(request),
         };
-        match refusal {
-            Some(error) => self.actions.push(Action::RequestDone { ticket, outcome: Err(error) }),
-            None => self.requests.add(ticket, request, self.now.elapsed + timeout),
+        self.actions.push(Action::RequestDone { ticket, outcome });
+    }
+
+    /// There is no connection for now: who waits for an answer gets the cache's, if that will do.
+    pub(super) fn answer_all_offline(&mut self) {
+        for (ticket, request, source) in self.requests.clear() {
+            self.answer_offline(ticket, &request, source);
+        }
+    }
+
+    /// A request has failed for good.
+    pub(super) fn request_failed(&mut self, ticket: Ticket, error: Error) {
+        if is_own(ticket) {
+            self.own_request_failed(ticket, &error);
+        } else {
+            self.actions.push(Action::RequestDone { ticket, outcome: Err(error) });
         }
     }
 
@@ -51,8 +72,9 @@ impl Engine {
     fn completed(&mut self, complete: Result<Option<Complete>, Error>) {
         match complete {
             Ok(None) => {}
+            Ok(Some(complete)) if is_own(complete.ticket) => self.own_request_answered(complete),
             Ok(Some(complete)) if self.lacks_fields(&complete) => {
-                self.requests.add_whole(complete.ticket, complete.request, complete.deadline);
+                self.requests.add_again(complete, true);
             }
             Ok(Some(complete)) => match self.last_uncertain(&complete) {
                 Some(id) => self.held_answers.push((id, complete)),
@@ -95,14 +117,30 @@ impl Engine {
     /// The connection is gone, and with it what answers wait for: ask again on the next.
     pub(super) fn return_answers(&mut self) {
         for (_, complete) in std::mem::take(&mut self.held_answers) {
-            self.requests.add(complete.ticket, complete.request, complete.deadline);
+            self.requests.add_again(complete, false);
         }
     }
 
     fn give(&mut self, complete: Complete) {
         let ticket = complete.ticket;
+        self.keep_answered(&complete);
         let outcome = Ok(self.answer(complete));
         self.actions.push(Action::RequestDone { ticket, outcome });
+    }
+
+    /// Whole documents that were asked for once are worth keeping for when there is no server.
+    fn keep_answered(&mut self, complete: &Complete) {
+        match &complete.request {
+            Request::Get { paths, .. } => {
+                self.remember(paths, &complete.documents, complete.version);
+            }
+            Request::Query { query, .. }
+                if query.nearest.is_none() && (query.projection.is_none() || complete.whole) =>
+            {
+                self.remember(&[], &complete.documents, complete.version);
+            }
+            Request::Query { .. } | Request::Aggregate { .. } => {}
+        }
     }
 
     fn answer(&self, complete: Complete) -> Answer {

@@ -72,6 +72,8 @@ impl Engine {
         let id = self.outbox.push(new, self.now);
         self.journal.unstored.push(id);
         if local {
+            // What is changed may be known from before, and shows with the change.
+            self.load_bases(writes.iter().map(|write| &write.path));
             self.documents.push(id, &writes);
             self.refresh(BTreeSet::new());
         }

@@ -1,59 +1,18 @@
 //! The engine's flow of documents: from consistent points, through the overlay, into views, out to
 //! listeners. Part of [`Engine`](super::Engine).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tidemark_protocol::model::{DocumentPath, Target, TargetId, Version};
-use tidemark_protocol::wire::client::ClientMessage;
 
-use super::listen::{ListenerState, Point, Staged, TargetSet};
+use super::listen::{Point, Staged, TargetSet};
 use super::overlay::Before;
-use super::projection::Projection;
+use super::resume::Resuming;
 use super::view::{Edit, Step, View};
-use super::{Action, Engine, ListenerId, all_added};
-use crate::aggregate::AggregateSnapshot;
-use crate::cache::{CacheBatch, Durability, Known, TargetChange};
-use crate::error::Error;
+use super::{Action, Engine, all_added};
+use crate::cache::{CacheBatch, Known, TargetChange};
 use crate::snapshot::{QuerySnapshot, SnapshotMetadata};
-
-/// How many targets that nobody listens to are remembered, and how many documents they may have.
-const RELEASED_TARGETS: usize = 32;
-const RELEASED_DOCUMENTS: usize = 20_000;
-
-/// Targets that nobody listens to any more, the latest last: listening again resumes.
-#[derive(Default)]
-pub(crate) struct Released {
-    targets: VecDeque<(Bytes, usize)>,
-    documents: usize,
-}
-
-impl Released {
-    fn add(&mut self, key: Bytes, documents: usize) {
-        self.documents += documents;
-        self.targets.push_back((key, documents));
-    }
-
-    fn take(&mut self, key: &Bytes) {
-        if let Some(index) = self.targets.iter().position(|(other, _)| other == key)
-            && let Some((_, documents)) = self.targets.remove(index)
-        {
-            self.documents -= documents;
-        }
-    }
-
-    /// Those that are too many.
-    fn trim(&mut self) -> Vec<Bytes> {
-        let mut trimmed = Vec::new();
-        while self.targets.len() > RELEASED_TARGETS || self.documents > RELEASED_DOCUMENTS {
-            let Some((key, documents)) = self.targets.pop_front() else { break };
-            self.documents -= documents;
-            trimmed.push(key);
-        }
-        trimmed
-    }
-}
 
 impl Engine {
     /// A consistent point has come. What it says of a document may contain an increment of this client
@@ -73,6 +32,7 @@ impl Engine {
                 }
                 Staged::Removal { .. }
                 | Staged::Values { .. }
+                | Staged::Gone { .. }
                 | Staged::Clear { .. }
                 | Staged::Attached { .. } => None,
             };
@@ -90,6 +50,7 @@ impl Engine {
         let mut batch = CacheBatch::default();
         let mut turned = BTreeSet::new();
         let mut memberships: BTreeMap<TargetId, Vec<(DocumentPath, bool)>> = BTreeMap::new();
+        let mut cleared: Vec<DocumentPath> = Vec::new();
         self.documents.reserve(staged.len());
         for step in staged {
             match step {
@@ -124,7 +85,13 @@ impl Engine {
                         }
                     }
                 }
+                Staged::Gone { target, path } => {
+                    self.documents.remove(&path, &TargetSet::One(target), false, version);
+                    memberships.entry(target).or_default().push((path.clone(), false));
+                    cleared.push(path);
+                }
                 Staged::Clear { target } => {
+                    cleared.extend(self.documents.members(target).map(|(path, _)| path.clone()));
                     self.documents.clear(target);
                     memberships.remove(&target);
                     if let Some(listened) = self.targets.by_id.get(&target) {
@@ -134,6 +101,7 @@ impl Engine {
                 Staged::Attached { target } => {
                     if let Some(listened) = self.targets.by_id.get_mut(&target) {
                         listened.attached = true;
+                        listened.resuming = Resuming::default();
                         // An aggregate is current with its values, not before.
                         if !listened.current && !listened.is_aggregate() {
                             listened.current = true;
@@ -144,6 +112,8 @@ impl Engine {
                 }
             }
         }
+        cleared.retain(|path| !self.documents.is_in_a_target(path));
+        self.limbo.add(cleared);
         self.release();
         self.store_memberships(batch, memberships, &turned);
         self.refresh(turned);
@@ -227,6 +197,13 @@ impl Engine {
             for (id, listened) in &self.targets.by_id {
                 consider(*id, &listened.view);
             }
+            for (id, listened) in &self.targets.by_id {
+                if let Target::Aggregate(aggregate) = &listened.target
+                    && aggregate.query.is_over(before.path.as_str())
+                {
+                    edits.entry(*id).or_default();
+                }
+            }
             return;
         }
         let former = before.state.targets.as_slice();
@@ -239,7 +216,7 @@ impl Engine {
     }
 
     /// Tells a target's listeners what they want to know.
-    fn emit(&mut self, id: TargetId, steps: &[Step]) {
+    pub(super) fn emit(&mut self, id: TargetId, steps: &[Step]) {
         let Some(listened) = self.targets.by_id.get(&id) else { return };
         if listened.is_aggregate() {
             return self.emit_values(id);
@@ -248,7 +225,9 @@ impl Engine {
         let metadata_changed =
             metadata != listened.metadata || steps.iter().any(|(_, metadata_only)| *metadata_only);
         let content_changed = steps.iter().any(|(_, metadata_only)| !metadata_only);
-        let may_start = listened.current || self.connection.is_offline();
+        // What the cache has is worth showing before the server's word; that it has nothing is not.
+        let may_start =
+            listened.current || self.connection.is_offline() || !listened.view.is_empty();
         let version = self.version_of(id);
         let mut shown = None;
         for listener in &listened.listeners {
@@ -286,34 +265,6 @@ impl Engine {
         }
     }
 
-    /// Tells an aggregate's listeners what they want to know.
-    fn emit_values(&mut self, id: TargetId) {
-        let metadata = self.metadata_of(id);
-        let version = self.version_of(id);
-        let Some(listened) = self.targets.by_id.get_mut(&id) else { return };
-        let Target::Aggregate(aggregate) = &listened.target else { return };
-        let Some(values) = listened.values.clone() else { return };
-        let changed = listened.told.as_ref() != Some(&values);
-        let metadata_changed = metadata != listened.metadata;
-        let may_start = listened.current || self.connection.is_offline();
-        for listener in &listened.listeners {
-            let Some(state) = self.targets.listeners.get_mut(listener) else { continue };
-            let told = if state.started {
-                changed || (state.include_metadata && metadata_changed)
-            } else {
-                state.started = may_start;
-                may_start
-            };
-            if told {
-                let snapshot =
-                    AggregateSnapshot::new(&aggregate.aggregations, &values, metadata, version);
-                self.actions.push(Action::Aggregated { listener: *listener, snapshot });
-            }
-        }
-        listened.metadata = metadata;
-        listened.told = Some(values);
-    }
-
     fn metadata_of(&self, id: TargetId) -> SnapshotMetadata {
         let Some(listened) = self.targets.by_id.get(&id) else {
             return SnapshotMetadata::default();
@@ -329,154 +280,9 @@ impl Engine {
         SnapshotMetadata { from_cache: !listened.current, has_pending_writes }
     }
 
-    fn version_of(&self, id: TargetId) -> Version {
+    pub(super) fn version_of(&self, id: TargetId) -> Version {
         let listened = self.targets.by_id.get(&id);
         let token = listened.and_then(|listened| self.targets.token(listened));
         token.map_or(Version::NONE, |token| token.version)
-    }
-
-    pub(super) fn listen(
-        &mut self,
-        listener: ListenerId,
-        mut target: Target,
-        include_metadata: bool,
-    ) {
-        if self.closing.is_some() {
-            let error = Error::closed();
-            return self.actions.push(Action::ListenerFailed { listener, error });
-        }
-        let projection = match &mut target {
-            Target::Query(query) => query.projection.take().map(Projection::new),
-            Target::Documents(_) | Target::Aggregate(_) => None,
-        };
-        let (key, known) = self.targets.find(&target);
-        let id = match known {
-            Some(id) => id,
-            None => self.begin(key, target),
-        };
-        let state = ListenerState { target: id, include_metadata, projection, started: false };
-        self.targets.listeners.insert(listener, state);
-        if let Some(listened) = self.targets.by_id.get_mut(&id) {
-            listened.listeners.push(listener);
-        }
-        self.emit(id, &[]);
-    }
-
-    /// Begins to listen to a target, with what the cache remembers of it.
-    fn begin(&mut self, key: Bytes, target: Target) -> TargetId {
-        let id = self.targets.new_id();
-        self.released.take(&key);
-        self.flush();
-        let token = match &target {
-            Target::Query(_) | Target::Documents(_) => self.cache.target(&key).unwrap_or_default(),
-            Target::Aggregate(_) => None,
-        };
-        let cached = match token {
-            Some(_) => self.cache.target_documents(&key).unwrap_or_default(),
-            None => Vec::new(),
-        };
-        let paths: BTreeSet<DocumentPath> = cached
-            .iter()
-            .map(|document| document.path.clone())
-            .chain(self.documents.pending_paths().cloned())
-            .collect();
-        let only = TargetSet::One(id);
-        for document in cached {
-            self.documents.put(document, &only);
-        }
-        // Where other targets show a pending write, what the cache has may lie under it.
-        self.refresh(BTreeSet::new());
-        if self.targets.is_empty() {
-            self.documents.refold(&self.outbox);
-        }
-        self.targets.add(id, key, target, token);
-        let mut edits = Vec::new();
-        if let Some(listened) = self.targets.by_id.get_mut(&id) {
-            for path in &paths {
-                let seen = self.documents.seen(path);
-                if let Some(document) = listened.view.visible(id, &seen) {
-                    edits.push(Edit { before: None, after: Some((document, seen.pending)) });
-                }
-            }
-            listened.view.apply(edits);
-        }
-        if self.connection.online().is_some()
-            && let Some(message) = self.targets.listen_message(id)
-        {
-            self.send(message);
-        }
-        id
-    }
-
-    pub(super) fn unlisten(&mut self, listener: ListenerId) {
-        let Some(state) = self.targets.listeners.remove(&listener) else { return };
-        let Some(listened) = self.targets.by_id.get_mut(&state.target) else { return };
-        listened.listeners.retain(|other| *other != listener);
-        if !listened.listeners.is_empty() {
-            return;
-        }
-        let listened = &self.targets.by_id[&state.target];
-        // Of values, nothing is kept.
-        let token = if listened.is_aggregate() { None } else { self.targets.token(listened) };
-        let Some((key, documents)) = self.end(state.target) else { return };
-        let mut batch = CacheBatch::default();
-        match token {
-            Some(_) => {
-                batch.targets.push(TargetChange::Put { key: key.clone(), token });
-                self.released.add(key, documents);
-            }
-            None => batch.targets.push(TargetChange::Remove { key }),
-        }
-        for key in self.released.trim() {
-            batch.targets.push(TargetChange::Remove { key });
-        }
-        // What is remembered of it only saves a transfer.
-        let _ = self.store(batch, Durability::Soon);
-        if self.connection.online().is_some() {
-            self.send(ClientMessage::Unlisten { target: state.target });
-        }
-    }
-
-    /// Ends a target; gives its key and the number of its documents.
-    fn end(&mut self, id: TargetId) -> Option<(Bytes, usize)> {
-        let listened = self.targets.remove(id)?;
-        match &listened.target {
-            Target::Documents(paths) => self.documents.clear_paths(id, paths),
-            Target::Query(_) => self.documents.clear(id),
-            Target::Aggregate(_) => {}
-        }
-        self.release();
-        self.refresh(BTreeSet::new());
-        // The others may have waited for this one.
-        self.apply_points();
-        Some((listened.key, listened.view.shown().len()))
-    }
-
-    pub(super) fn target_failed(&mut self, id: TargetId, error: &Error) {
-        let Some(listened) = self.targets.by_id.get(&id) else { return };
-        for listener in listened.listeners.clone() {
-            let error = error.clone();
-            self.actions.push(Action::ListenerFailed { listener, error });
-        }
-        if let Some((key, _)) = self.end(id) {
-            let targets = vec![TargetChange::Remove { key }];
-            // What is left of it in the cache is never listened to without asking the server.
-            let batch = CacheBatch { targets, ..CacheBatch::default() };
-            let _ = self.store(batch, Durability::Soon);
-        }
-    }
-
-    /// Given up for now: listeners see the cache.
-    pub(super) fn go_offline(&mut self) {
-        self.connection.set_offline();
-        self.report_state();
-        let ids: Vec<TargetId> = self.targets.by_id.keys().copied().collect();
-        for id in ids {
-            if let Some(listened) = self.targets.by_id.get_mut(&id) {
-                listened.current = false;
-                listened.view.set_from_cache(true);
-            }
-            self.emit(id, &[]);
-        }
     }
 }

@@ -16,6 +16,7 @@ use tidemark_protocol::wire::server::{Aggregated, Changes};
 
 use super::ListenerId;
 use super::projection::Projection;
+use super::resume::Resuming;
 use super::view::View;
 use crate::error::Error;
 use crate::snapshot::SnapshotMetadata;
@@ -80,6 +81,10 @@ pub(crate) struct Listened {
     pub(crate) listeners: Vec<ListenerId>,
     /// Set when a connection ends that it was attached on; where the next one continues.
     token: Option<ResumeToken>,
+    /// Whether it has documents from the cache that the server has not confirmed.
+    pub(crate) cached: bool,
+    /// On the way from a token that is too old.
+    pub(crate) resuming: Resuming,
     /// Whether consistent points of this connection are points of this target, too.
     pub(crate) attached: bool,
     /// Whether the view or the values are what the server said last, as opposed to what the cache
@@ -90,6 +95,12 @@ pub(crate) struct Listened {
 }
 
 impl Listened {
+    /// Nothing continues from what it has: everything is to be sent, and to replace it.
+    pub(crate) fn forget_token(&mut self) {
+        self.token = None;
+        self.cached = true;
+    }
+
     /// Whether it has values instead of documents.
     pub(crate) fn is_aggregate(&self) -> bool {
         match self.target {
@@ -116,6 +127,8 @@ pub(crate) enum Staged {
     Document { targets: TargetSet, document: Arc<Document> },
     /// The document is not in these targets any more.
     Removal { targets: TargetSet, path: DocumentPath, deleted: bool },
+    /// The document is not in what was compared of the target: what became of it is not known.
+    Gone { target: TargetId, path: DocumentPath },
     /// The values of these targets are these.
     Values { targets: TargetSet, values: Arc<[Value]> },
     /// All that was known of the target's documents is void.
@@ -164,18 +177,18 @@ impl Targets {
         self.by_id.is_empty()
     }
 
-    /// Everything up to this version has been applied for all targets of documents: no write of it needs
-    /// to be laid over any of them. Without such targets, that is everything; while one is not attached,
-    /// nothing.
+    /// Everything up to this version has been applied for all targets of documents, or of values if there
+    /// are no others: no write of it needs to be laid over any of them. Without targets, that is everything;
+    /// while one is not attached, nothing.
     pub(crate) fn settled_through(&self) -> Version {
-        let mut of_documents = self.by_id.values().filter(|it| !it.is_aggregate()).peekable();
-        if of_documents.peek().is_none() {
-            Version(u64::MAX)
-        } else if of_documents.all(|listened| listened.attached) {
-            self.consistent
-        } else {
-            Version::NONE
+        if self.by_id.is_empty() {
+            return Version(u64::MAX);
         }
+        // Values come when they come; but where there are only values, they are waited for, lest a write
+        // counts neither as pending nor as committed.
+        let no_documents = self.by_id.values().all(Listened::is_aggregate);
+        let mut relevant = self.by_id.values().filter(|it| no_documents || !it.is_aggregate());
+        if relevant.all(|listened| listened.attached) { self.consistent } else { Version::NONE }
     }
 
     /// Where the target would continue on another connection.
@@ -217,6 +230,8 @@ impl Targets {
             told: None,
             listeners: Vec::new(),
             token,
+            cached: false,
+            resuming: Resuming::default(),
             attached: false,
             current: false,
             metadata: SnapshotMetadata { from_cache: true, has_pending_writes: false },
@@ -268,13 +283,25 @@ impl Targets {
     }
 
     pub(crate) fn listen_message(&self, id: TargetId) -> Option<ClientMessage> {
+        self.listen_message_from(id, self.token(self.by_id.get(&id)?))
+    }
+
+    /// What to send to listen on from a token.
+    pub(crate) fn listen_message_from(
+        &self,
+        id: TargetId,
+        token: Option<ResumeToken>,
+    ) -> Option<ClientMessage> {
         let listened = self.by_id.get(&id)?;
+        // The values of an aggregate are sent in any case.
+        let resume = token.filter(|_| !listened.is_aggregate());
+        // Versions of another life of the database say nothing of documents.
+        let comparable = resume.is_some_and(|token| Some(token.incarnation) == self.incarnation);
         Some(ClientMessage::Listen(Listen {
             target_id: id,
             target: listened.target.clone(),
-            // The values of an aggregate are sent in any case.
-            resume: if listened.is_aggregate() { None } else { self.token(listened) },
-            reconciles: false,
+            resume,
+            reconciles: comparable && listened.resuming.may_compare(),
         }))
     }
 
@@ -295,7 +322,7 @@ impl Targets {
 
     /// The server has attached the target, perhaps again and under another group.
     pub(crate) fn listening(&mut self, id: TargetId, group: u32) {
-        let Some(listened) = self.by_id.get(&id) else { return };
+        let Some(listened) = self.by_id.get_mut(&id) else { return };
         if self.returning.remove(&id) {
             // What was said to be consistent before was not so for this target.
             self.complete = None;
@@ -303,13 +330,25 @@ impl Targets {
         // Said again on one connection, it continues from what was sent there.
         let again = self.groups.values().any(|targets| targets.contains(id));
         // Without a token everything is sent: what an earlier life left must not survive.
-        let everything = !again && listened.token.is_none() && !listened.view.is_empty();
+        let has_any = listened.cached || !listened.view.is_empty();
+        let everything = !again && listened.token.is_none() && has_any;
+        let found = listened.resuming.difference.take().map(|difference| {
+            // What was fetched stays there until it is shown: if not on this connection, on the next.
+            let kept = listened.resuming.fetched.values();
+            let kept = kept.filter(|document| !difference.gone.contains(&document.path)).cloned();
+            (kept.collect::<Vec<_>>(), difference.gone)
+        });
         self.groups.retain(|other, targets| {
             *other == group || !(targets.remove(id) && targets.is_empty())
         });
         self.groups.entry(group).or_default().insert(id);
         if everything {
             self.staged.push(Staged::Clear { target: id });
+        }
+        if let Some((kept, gone)) = found {
+            self.staged.extend(gone.into_iter().map(|path| Staged::Gone { target: id, path }));
+            let found = |document| Staged::Document { targets: TargetSet::One(id), document };
+            self.staged.extend(kept.into_iter().map(found));
         }
         self.staged.push(Staged::Attached { target: id });
     }

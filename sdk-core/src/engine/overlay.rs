@@ -12,6 +12,7 @@ use tidemark_protocol::model::{
 
 use super::listen::TargetSet;
 use super::writes::Outbox;
+use crate::cache::Known;
 
 /// What is known of one document.
 #[derive(Debug, Default)]
@@ -130,6 +131,69 @@ impl Documents {
             entry.remote = None;
         }
         gone
+    }
+
+    /// As the server told it, and as of when; none if nothing is known of it here.
+    pub(crate) fn remote(&self, path: &DocumentPath) -> Option<(Option<Arc<Document>>, Version)> {
+        let entry = self.entry(path).filter(|entry| entry.is_known())?;
+        Some((entry.remote.clone(), entry.known))
+    }
+
+    /// What the cache knows of a document, for want of anything newer.
+    pub(crate) fn put_base(&mut self, path: &DocumentPath, known: Known) {
+        if self.entry(path).is_some_and(Entry::is_known) {
+            return;
+        }
+        let entry = match known {
+            Known::Unknown => return,
+            Known::Missing { .. } | Known::Document(_) => self.touch(path),
+        };
+        match known {
+            Known::Unknown => {}
+            Known::Missing { at } => entry.known = at,
+            Known::Document(document) => {
+                entry.known = document.update_version;
+                entry.remote = Some(document);
+            }
+        }
+    }
+
+    /// The documents that are in a target, by the server's word or the cache's.
+    pub(crate) fn members(
+        &self,
+        target: TargetId,
+    ) -> impl Iterator<Item = (&DocumentPath, Version)> {
+        self.slots.iter().filter_map(move |(path, slot)| {
+            let entry = &self.entries[*slot];
+            let document = entry.remote.as_ref().filter(|_| entry.targets.contains(target))?;
+            Some((path, document.update_version))
+        })
+    }
+
+    /// The server told what a document is that is in no target; of interest if writes are pending of it.
+    pub(crate) fn put_known(&mut self, document: Arc<Document>) {
+        if self.slots.contains_key(&document.path) {
+            self.put(document, &TargetSet::None);
+        }
+    }
+
+    /// Whether the document would be new if its pending writes take effect.
+    pub(crate) fn is_created(&self, path: &DocumentPath, outbox: &Outbox) -> bool {
+        let first = self.entry(path).and_then(|entry| entry.pending.first());
+        let write = first.and_then(|(id, index)| outbox.write(*id, *index));
+        write.is_some_and(|(write, ..)| write.precondition == Some(Precondition::Exists(false)))
+    }
+
+    /// Whether writes are pending that what the server told does not contain.
+    pub(crate) fn is_overlaid(&self, path: &DocumentPath, outbox: &Outbox) -> bool {
+        self.entry(path).is_some_and(|entry| {
+            entry.pending.iter().any(|(id, _)| !outbox.is_contained(*id, entry.known))
+        })
+    }
+
+    /// Whether it is in any target.
+    pub(crate) fn is_in_a_target(&self, path: &DocumentPath) -> bool {
+        self.entry(path).is_some_and(|entry| !entry.targets.is_empty())
     }
 
     /// Takes these documents out of a target.
@@ -283,6 +347,10 @@ impl Documents {
 }
 
 impl Entry {
+    fn is_known(&self) -> bool {
+        self.remote.is_some() || self.known > Version::NONE
+    }
+
     fn fold(&mut self, outbox: &Outbox) {
         (self.local, self.overlaid) = fold(self.remote.clone(), self.known, &self.pending, outbox);
     }

@@ -11,12 +11,21 @@ use tidemark_protocol::wire::codec::{decode_document, encode_client};
 use tidemark_protocol::wire::server::{AggregateResult, Explanation, QueryResult};
 
 use super::connection::Backoff;
-use super::{Moment, Request, Ticket};
+use super::{Moment, Request, Source, Ticket};
 use crate::error::Error;
+
+/// Tickets of the engine's own requests have this bit: drivers count up from the other end.
+const OWN: u64 = 1 << 63;
+
+/// Whether the engine asks for its own use.
+pub(crate) fn is_own(ticket: Ticket) -> bool {
+    ticket.0 & OWN != 0
+}
 
 #[derive(Debug)]
 struct Waiting {
     request: Request,
+    source: Source,
     deadline: Duration,
     state: State,
     backoff: Backoff,
@@ -38,6 +47,7 @@ enum State {
 pub(crate) struct Complete {
     pub(crate) ticket: Ticket,
     pub(crate) request: Request,
+    pub(crate) source: Source,
     pub(crate) deadline: Duration,
     pub(crate) version: Version,
     pub(crate) documents: Vec<Arc<Document>>,
@@ -54,43 +64,71 @@ pub(crate) struct Requests {
     /// Those sent on this connection, by their number on the wire.
     sent: BTreeMap<u32, Ticket>,
     last_number: u32,
+    /// The last ticket for the engine's own use.
+    last_own: u64,
     /// How many are queued, so that most events cost nothing.
     queued: usize,
 }
 
 impl Requests {
-    pub(crate) fn add(&mut self, ticket: Ticket, request: Request, deadline: Duration) {
-        self.queue(ticket, request, deadline, false);
-    }
-
-    /// Asks again, for whole documents.
-    pub(crate) fn add_whole(&mut self, ticket: Ticket, request: Request, deadline: Duration) {
-        self.queue(ticket, request, deadline, true);
-    }
-
-    fn queue(&mut self, ticket: Ticket, request: Request, deadline: Duration, whole: bool) {
+    pub(crate) fn add(
+        &mut self,
+        ticket: Ticket,
+        request: Request,
+        source: Source,
+        deadline: Duration,
+    ) {
         let waiting = Waiting {
             request,
+            source,
             deadline,
             state: State::Queued,
             backoff: Backoff::default(),
-            whole,
+            whole: false,
             documents: Vec::new(),
         };
         self.waiting.insert(ticket, waiting);
         self.queued += 1;
     }
 
-    pub(crate) fn remove(&mut self, ticket: Ticket) {
-        if let Some(waiting) = self.waiting.remove(&ticket) {
-            match waiting.state {
-                State::Queued => self.queued -= 1,
-                State::Sent { number } => {
-                    self.sent.remove(&number);
-                }
-                State::Resting { .. } => {}
-            }
+    /// Asks for the engine's own use, until it is answered.
+    pub(crate) fn add_own(&mut self, request: Request) -> Ticket {
+        self.last_own += 1;
+        let ticket = Ticket(OWN | self.last_own);
+        self.add(ticket, request, Source::Server, Duration::MAX);
+        ticket
+    }
+
+    /// Asks again for what has been answered; `whole`: for whole documents.
+    pub(crate) fn add_again(&mut self, complete: Complete, whole: bool) {
+        let Complete { ticket, request, source, deadline, .. } = complete;
+        self.add(ticket, request, source, deadline);
+        if let Some(waiting) = self.waiting.get_mut(&ticket) {
+            waiting.whole = whole;
         }
+    }
+
+    /// A number for a question that is asked on this connection only.
+    pub(crate) fn number(&mut self) -> u32 {
+        self.last_number = self.last_number.wrapping_add(1);
+        self.last_number
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(crate) fn forget(&mut self, ticket: Ticket) {
+        self.remove(ticket);
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&ticket)?;
+        match waiting.state {
+            State::Queued => self.queued -= 1,
+            State::Sent { number } => {
+                self.sent.remove(&number);
+            }
+            State::Resting { .. } => {}
+        }
+        Some(waiting)
     }
 
     /// Notes all that is queued as sent. Documents that pending writes may be laid over are asked for
@@ -173,9 +211,19 @@ impl Requests {
     fn complete(&mut self, number: u32, ticket: Ticket, version: Version) -> Complete {
         self.sent.remove(&number);
         let waiting = self.waiting.remove(&ticket).expect("what is sent is waiting");
-        let Waiting { request, deadline, documents, whole, .. } = waiting;
+        let Waiting { request, source, deadline, documents, whole, .. } = waiting;
         let (values, explanation) = (Vec::new(), None);
-        Complete { ticket, request, deadline, version, documents, values, explanation, whole }
+        Complete {
+            ticket,
+            request,
+            source,
+            deadline,
+            version,
+            documents,
+            values,
+            explanation,
+            whole,
+        }
     }
 
     /// The server refused: gives who is to be told, unless it is worth asking again.
@@ -223,7 +271,7 @@ impl Requests {
             State::Resting { until } => until.min(waiting.deadline),
             State::Queued | State::Sent { .. } => waiting.deadline,
         };
-        self.waiting.values().map(due).min()
+        self.waiting.values().map(due).min().filter(|at| *at < Duration::MAX)
     }
 
     /// The connection is gone: everything is to be asked again.
@@ -236,11 +284,17 @@ impl Requests {
         }
     }
 
-    /// Gives up all.
-    pub(crate) fn clear(&mut self) -> Vec<Ticket> {
-        self.sent.clear();
-        self.queued = 0;
-        std::mem::take(&mut self.waiting).into_keys().collect()
+    /// Gives up all that the app has asked.
+    pub(crate) fn clear(&mut self) -> Vec<(Ticket, Request, Source)> {
+        let of_the_app: Vec<Ticket> =
+            self.waiting.keys().copied().filter(|ticket| !is_own(*ticket)).collect();
+        let mut given_up = Vec::with_capacity(of_the_app.len());
+        for ticket in of_the_app {
+            if let Some(waiting) = self.remove(ticket) {
+                given_up.push((ticket, waiting.request, waiting.source));
+            }
+        }
+        given_up
     }
 }
 

@@ -10,6 +10,6 @@ mod listening;
 mod properties;
 mod requesting;
 mod script;
-mod server;
+pub(super) mod server;
 mod windows;
 mod writing;

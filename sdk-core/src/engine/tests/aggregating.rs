@@ -167,6 +167,7 @@ fn without_values_there_is_nothing_to_show() {
         connect 1
         connect 2
         state offline: unavailable: refused
+        A @0 count=0 cache
     "#]]
     .assert_eq(&text);
 }

@@ -120,9 +120,9 @@ fn a_refusal_for_good_ends_the_attempts_until_the_app_asks() {
         connect 1
         send hello acknowledged=0
         state offline: permission-denied: because
-        request 1 failed: unavailable: because
+        request 1 @0 [rooms/a:n=1*] cache
         disconnect
-        request 3 failed: unavailable: because
+        request 3 @0 [rooms/a:n=1*] cache
         state connecting
         connect 2
     "#]]
@@ -210,7 +210,7 @@ fn a_disabled_network_is_quiet_until_it_is_enabled() {
     expect![[r#"
         disconnect
         state offline: unavailable: the network is disabled
-        request 1 failed: unavailable: the network is disabled
+        request 1 failed: unavailable: the document rooms/a is not in the cache; it may exist on the server
         state connecting
         connect 2
         send hello acknowledged=0

@@ -190,6 +190,7 @@ fn a_reset_replaces_everything_in_one_step() {
         state online
         send listen 1 rooms resume=1@10
         A @20 [rooms/b:n=2 rooms/c:n=3] {-rooms/a:n=1@0 +rooms/c:n=3@1}
+        send get 1 rooms/a
     "#]]
     .assert_eq(&text);
 }
@@ -273,9 +274,9 @@ fn without_a_network_listeners_see_the_cache() {
         ");
     expect![[r#"
         connect 1
+        A @0 [rooms/a:n=1*] cache pending {+rooms/a:n=1*@0}
         connect 2
         state offline: unavailable: refused
-        A @0 [rooms/a:n=1*] cache pending {+rooms/a:n=1*@0}
         send hello acknowledged=0
         A @0 [rooms/a:n=1* rooms/b:n=2*] cache pending {+rooms/b:n=2*@1}
         state online
@@ -338,7 +339,8 @@ fn listening_again_resumes_from_what_the_cache_remembers() {
         A @10 [rooms/a:n=1 rooms/b:n=1] {+rooms/a:n=1@0 +rooms/b:n=1@1}
         send unlisten 1
         send listen 2 rooms resume=1@10
-        B @12 [rooms/a:n=1 rooms/b:n=2] {+rooms/a:n=1@0 +rooms/b:n=2@1}
+        B @10 [rooms/a:n=1 rooms/b:n=1] cache {+rooms/a:n=1@0 +rooms/b:n=1@1}
+        B @12 [rooms/a:n=1 rooms/b:n=2] {~rooms/b:n=2@1-1}
     "#]]
     .assert_eq(&text);
 }

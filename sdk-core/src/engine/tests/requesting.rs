@@ -112,7 +112,7 @@ fn requests_end_with_their_time() {
         connect 1
         connect 2
         state offline: unavailable: refused
-        request 1 failed: unavailable: no answer in time: refused
+        request 1 failed: unavailable: the document rooms/a is not in the cache; it may exist on the server
     "#]]
     .assert_eq(&text);
 }
@@ -146,8 +146,8 @@ fn a_disabled_network_fails_requests() {
         send get 1 rooms/a
         disconnect
         state offline: unavailable: the network is disabled
-        request 1 failed: unavailable: the network is disabled
-        request 2 failed: unavailable: the network is disabled
+        request 1 failed: unavailable: the document rooms/a is not in the cache; it may exist on the server
+        request 2 @0 [] cache
     "#]]
     .assert_eq(&text);
 }

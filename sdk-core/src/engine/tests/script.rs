@@ -379,7 +379,8 @@ impl Bench {
                         format!(" explained: {}", explanation.steps.join(", "))
                     });
                 let (version, shown) = (answer.version, shown.join(" "));
-                writeln!(out, "request {} @{version} [{shown}]{explained}", ticket.0)
+                let cache = if answer.metadata.from_cache { " cache" } else { "" };
+                writeln!(out, "request {} @{version} [{shown}]{cache}{explained}", ticket.0)
             }
             Action::RequestDone { ticket, outcome: Err(error) } => {
                 writeln!(out, "request {} failed: {error}", ticket.0)
