@@ -5,7 +5,12 @@
 
 mod collect;
 pub mod conformance;
+mod index;
+mod kv;
 mod memory;
+mod merge;
+#[cfg(feature = "native")]
+mod native;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -17,7 +22,10 @@ use tidemark_protocol::model::{
     Version, Write, WriteId,
 };
 
+pub use kv::{KvBatch, KvCache, KvChange, KvRead, KvStore, MemoryStore, Pair};
 pub use memory::MemoryCache;
+#[cfg(feature = "native")]
+pub use native::{FileStore, NativeCache, Options};
 
 use crate::error::Error;
 

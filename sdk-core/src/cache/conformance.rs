@@ -24,6 +24,38 @@ pub fn check(open: &mut dyn FnMut(u64) -> Box<dyn Cache>) {
     tells_its_budget(&*open(12_345));
 }
 
+/// What [`sample`] left in a cache.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    queries: Vec<(Query, Vec<Arc<Document>>)>,
+}
+
+/// Fills an empty cache with something of everything, indexes too.
+pub fn sample(cache: &mut dyn Cache) -> Sample {
+    let targets = vec![put("a", 5), members("a", &[("c/000", true), ("c/001", true)])];
+    let queries = finding::fill(cache);
+    store(cache, &[("x/gone", 0)], targets);
+    pending::keep_pending(cache, "c/002", "c/003");
+    let queries = queries.into_iter().map(|query| {
+        let found = find(cache, &query);
+        (query, found)
+    });
+    Sample { queries: queries.collect() }
+}
+
+impl Sample {
+    /// Panics where a cache does not have all of it.
+    pub fn check(&self, cache: &dyn Cache) {
+        assert_eq!(known(cache, "x/gone"), Known::Missing { at: Version(99) });
+        assert_eq!(cache.target(&Bytes::from_static(b"a")).expect(FAILED), token(5));
+        assert_eq!(contents(cache, "a").len(), 2);
+        pending::expect_pending(cache, "c/002", "c/003");
+        for (query, expected) in &self.queries {
+            assert_eq!(find(cache, query), *expected, "{query:?}");
+        }
+    }
+}
+
 /// What a case does with an empty cache.
 type Case = fn(&mut dyn Cache);
 

@@ -172,6 +172,15 @@ fn valid_query(dice: &mut Dice) -> Query {
     }
 }
 
+/// Stores many documents; gives queries that find some of them.
+pub(super) fn fill(cache: &mut dyn Cache) -> Vec<Query> {
+    let dice = &mut Dice(5);
+    put_all(cache, &random_documents(dice));
+    let mut queries = vec![Query::collection(&collection("c"))];
+    queries.extend((0..12).map(|_| valid_query(dice)));
+    queries
+}
+
 fn finds_what_each_document_says(cache: &mut dyn Cache) {
     let dice = &mut Dice(1);
     let documents = random_documents(dice);

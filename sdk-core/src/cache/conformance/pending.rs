@@ -59,6 +59,13 @@ pub(super) fn keep_pending(cache: &mut dyn Cache, first: &str, second: &str) {
     apply(cache, batch);
 }
 
+/// Panics where [`keep_pending`] has left something else.
+pub(super) fn expect_pending(cache: &dyn Cache, first: &str, second: &str) {
+    assert_eq!(cache.outbox().expect(FAILED), [entry(4, first)]);
+    assert_eq!(cache.rejected().expect(FAILED), [rejected(3, second)]);
+    assert_eq!(cache.metadata().expect(FAILED), Some(metadata(5)));
+}
+
 fn keeps_metadata(cache: &mut dyn Cache) {
     for next in [4, 5] {
         let metadata = Some(metadata(next));
