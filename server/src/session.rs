@@ -325,7 +325,8 @@ impl Session {
             | Action::Acknowledge(_)
             | Action::Get { .. }
             | Action::Query { .. }
-            | Action::Aggregate { .. } => self.ask(action),
+            | Action::Aggregate { .. }
+            | Action::Digest { .. } => self.ask(action),
         }
         Ok(())
     }
@@ -458,6 +459,7 @@ async fn request(connection: Connection, action: Action, admission: Option<Admis
         Action::Aggregate { request, aggregate, explain } => {
             connection.aggregate(request, aggregate, explain);
         }
+        Action::Digest { request, target, nodes } => connection.digest(request, target, nodes),
         Action::Connect(_)
         | Action::Send(_)
         | Action::Ping

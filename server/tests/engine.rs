@@ -102,7 +102,12 @@ impl History {
         let mut state = self.states.values().next_back().cloned().unwrap_or_default();
         for write in writes {
             let current = state.remove(write.path.as_str());
-            let applied = tidemark_protocol::model::apply_write(current.as_ref(), None, write, version.into());
+            let applied = tidemark_protocol::model::apply_write(
+                current.as_ref(),
+                None,
+                write,
+                version.into(),
+            );
             if let Some(document) = applied.unwrap().document {
                 state.insert(write.path.to_string(), document);
             }

@@ -137,6 +137,7 @@ impl Run {
             | Action::Get { .. }
             | Action::Query { .. }
             | Action::Aggregate { .. }
+            | Action::Digest { .. }
             | Action::Ping => assert!(self.connected, "only with a connection: {action:?}"),
         }
     }
@@ -190,7 +191,7 @@ fn valid(choice: u8) -> ClientMessage {
             reads: Vec::new(),
             acknowledged_through: WriteId(0),
             edit_time: None,
-            follows: None,
+            follows: Some(WriteId(u64::from(small / 2))).filter(|id| id.0 > 0),
         }),
         4 => ClientMessage::Get { request: small, paths: vec![path()] },
         5 => ClientMessage::Query {

@@ -13,8 +13,10 @@ use tidemark_protocol::wire::server::{Aggregated, Changes, Removal, ServerMessag
 use tokio::sync::mpsc;
 
 use super::commit::Stored;
+use super::connection::ConnectionId;
 use super::delta::{DocumentChange, GroupId};
 use super::error::EngineError;
+use super::fanout::FanoutCommand;
 use super::groups::Present;
 use super::load::Basis;
 use super::query::{Rows, Undo, Wanted, top};
@@ -48,6 +50,8 @@ pub(super) struct Job {
     pub(super) group: GroupId,
     pub(super) source: Arc<Source>,
     pub(super) since: Since,
+    /// Whether, if it cannot be continued from there, the client is told so and nothing else.
+    pub(super) reconciles: bool,
     /// The result at the version, as far as the group keeps it.
     pub(super) present: Present,
     /// Set when the client no longer wants it.
@@ -56,6 +60,8 @@ pub(super) struct Job {
 
 /// The targets of one connection that are brought to a version together.
 pub(super) struct Attach {
+    pub(super) connection: ConnectionId,
+    pub(super) fanout: mpsc::WeakSender<FanoutCommand>,
     pub(super) shared: Arc<Shared>,
     /// The state at the version.
     pub(super) basis: Basis,
@@ -112,27 +118,53 @@ impl Attach {
     }
 
     async fn run_job(&self, job: &Job) -> Result<(), Stop> {
-        let (target, group) = (job.target, job.group.0);
-        self.send(&ServerMessage::Listening { target, group, version: self.version }).await?;
         if let Present::Values(values) = &job.present {
+            self.listening(job).await?;
             return self.values(job, values).await;
         }
-        let reason = match job.since {
-            Since::Nothing => None,
-            Since::Unusable(reason) => Some(reason),
-            Since::Version(from) => match self.replay(job, from).await? {
-                Ok(()) => {
-                    self.shared.metrics.resumed.add(1);
-                    return Ok(());
-                }
-                Err(reason) => Some(reason),
-            },
+        let nets = match job.since {
+            Since::Nothing => {
+                self.listening(job).await?;
+                return self.whole_result(job).await;
+            }
+            Since::Unusable(reason) => Err(reason),
+            Since::Version(from) => self.nets(job, from).await?,
         };
-        if let Some(reason) = reason {
-            self.shared.metrics.resets.add(1);
-            self.send(&ServerMessage::Reset { target, reason: reason.to_owned() }).await?;
+        match nets {
+            Ok(nets) => {
+                self.listening(job).await?;
+                self.replay(job, nets).await?;
+                self.shared.metrics.resumed.add(1);
+                Ok(())
+            }
+            Err(reason) if job.reconciles => self.stale(job, reason).await,
+            Err(reason) => {
+                self.listening(job).await?;
+                self.shared.metrics.resets.add(1);
+                let (target, reason) = (job.target, reason.to_owned());
+                self.send(&ServerMessage::Reset { target, reason }).await?;
+                self.whole_result(job).await
+            }
         }
-        self.whole_result(job).await
+    }
+
+    async fn listening(&self, job: &Job) -> Result<(), Stop> {
+        let (target, group) = (job.target, job.group.0);
+        self.send(&ServerMessage::Listening { target, group, version: self.version }).await
+    }
+
+    /// Leaves it to the client to compare digests and to listen from there. The fan-out is told first:
+    /// the client may choose the same target id again as soon as it is told.
+    async fn stale(&self, job: &Job, reason: &str) -> Result<(), Stop> {
+        self.check_wanted(job)?;
+        self.shared.metrics.stale.add(1);
+        let (connection, target) = (self.connection, job.target);
+        let listening = Arc::clone(&job.cancelled);
+        if let Some(fanout) = self.fanout.upgrade() {
+            // A fan-out that has ended sends nothing any more.
+            let _ = fanout.send(FanoutCommand::Stale { connection, target, listening }).await;
+        }
+        self.send(&ServerMessage::Stale { target, reason: reason.to_owned() }).await
     }
 
     /// An aggregate is told whole, whatever the client has of it.
@@ -182,12 +214,8 @@ impl Attach {
         Ok(self.basis.snapshot.get_many(&keys).await?)
     }
 
-    /// Sends what changed since `from`, or says why that cannot be known.
-    async fn replay(&self, job: &Job, from: Version) -> Result<Result<(), &'static str>, Stop> {
-        let nets = match self.nets(job, from).await? {
-            Ok(nets) => nets,
-            Err(reason) => return Ok(Err(reason)),
-        };
+    /// Sends what changed.
+    async fn replay(&self, job: &Job, nets: Nets) -> Result<(), Stop> {
         let mut changes = match (&*job.source, &job.present) {
             (Source::Query { matcher, shape }, _) => query_changes(matcher, shape, nets)?,
             (Source::Documents(_), _) => nets
@@ -209,10 +237,10 @@ impl Attach {
         for (path, change) in changes {
             frames.push(path, change).await?;
         }
-        Ok(Ok(frames.finish().await?))
+        frames.finish().await
     }
 
-    /// The documents that changed after `from` and could be in the target.
+    /// The documents that changed after `from` and could be in the target, or why that cannot be known.
     async fn nets(&self, job: &Job, from: Version) -> Result<Result<Nets, &'static str>, Stop> {
         let meta = self.basis.snapshot.get(&self.shared.keys.meta()).await?;
         let meta = MetaRecord::decode(meta.unwrap_or_default()).map_err(EngineError::corrupt)?;

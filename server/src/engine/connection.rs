@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tidemark_protocol::model::{
-    AggregateQuery, ClientId, Code, DocumentPath, ModelError, Query, Target, TargetId, WriteId,
+    AggregateQuery, ClientId, Code, DigestNode, DocumentPath, ModelError, Query, Target, TargetId,
+    WriteId,
 };
 use tidemark_protocol::wire::client::{Commit, Listen};
 use tidemark_protocol::wire::server::{ServerMessage, Status};
@@ -95,14 +96,7 @@ impl Connection {
 
     /// Begins to listen. Listening and changes, or TargetError, come as frames.
     pub async fn listen(&self, listen: Listen) {
-        let checked = match &listen.target {
-            Target::Query(query) => query.validate().and_then(|()| check_live(query)),
-            Target::Aggregate(aggregate) => {
-                aggregate.validate().and_then(|()| check_live(&aggregate.query))
-            }
-            Target::Documents(_) => Ok(()),
-        };
-        if let Err(error) = checked {
+        if let Err(error) = check_target(&listen.target) {
             let (target, status) = (listen.target_id, status(error));
             return self.send(&ServerMessage::TargetError { target, status });
         }
@@ -142,6 +136,15 @@ impl Connection {
             return self.send(&ServerMessage::RequestError { request, status });
         }
         self.read(request, Read::Aggregate { aggregate, explain });
+    }
+
+    /// Tells what branches of a target's digest hold. DigestResult or RequestError comes as a frame.
+    pub fn digest(&self, request: u32, target: Target, nodes: Vec<DigestNode>) {
+        if let Err(error) = check_target(&target) {
+            let status = status(error);
+            return self.send(&ServerMessage::RequestError { request, status });
+        }
+        self.read(request, Read::Digest { target, nodes });
     }
 
     fn read(&self, request: u32, read: Read) {
@@ -205,6 +208,17 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Whether a target can be listened to.
+fn check_target(target: &Target) -> Result<(), ModelError> {
+    match target {
+        Target::Query(query) => query.validate().and_then(|()| check_live(query)),
+        Target::Aggregate(aggregate) => {
+            aggregate.validate().and_then(|()| check_live(&aggregate.query))
+        }
+        Target::Documents(_) => Ok(()),
     }
 }
 

@@ -40,6 +40,12 @@ pub(super) enum FanoutCommand {
         connection: ConnectionId,
         target: TargetId,
     },
+    /// A target has not begun: its token is too old. `listening` tells it from a later one of its id.
+    Stale {
+        connection: ConnectionId,
+        target: TargetId,
+        listening: Arc<AtomicBool>,
+    },
     /// Changes of this connection were dropped and everything before them was taken.
     Replay {
         connection: ConnectionId,
@@ -58,6 +64,8 @@ pub(super) enum FanoutCommand {
 struct Listening {
     group: GroupId,
     since: Since,
+    /// Its client would rather compare digests than be sent everything.
+    reconciles: bool,
     /// Its result has a place in the stream; before that `since` is where it begins.
     attached: bool,
     cancelled: Arc<AtomicBool>,
@@ -186,6 +194,9 @@ impl Fanout {
         match command {
             FanoutCommand::Listen { outbox, listen } => self.listen(&outbox, *listen),
             FanoutCommand::Unlisten { connection, target } => self.unlisten(connection, target),
+            FanoutCommand::Stale { connection, target, listening } => {
+                self.stale(connection, target, &listening);
+            }
             FanoutCommand::Replay { connection } => self.replay(connection),
             FanoutCommand::Disconnect { connection } => self.disconnect(connection),
             FanoutCommand::Loaded { group, loaded } => self.loaded(group, loaded).await,
@@ -201,7 +212,7 @@ impl Fanout {
     }
 
     fn listen(&mut self, outbox: &Arc<Outbox>, listen: Listen) {
-        let Listen { target_id, target, resume, reconciles: _ } = listen;
+        let Listen { target_id, target, resume, reconciles } = listen;
         let connection = outbox.id;
         let listener = self
             .listeners
@@ -216,7 +227,7 @@ impl Fanout {
         let group = self.subscribe(outbox, target_id, &target);
         let since = self.since(resume);
         let cancelled = Arc::default();
-        let listening = Listening { group, since, attached: false, cancelled };
+        let listening = Listening { group, since, reconciles, attached: false, cancelled };
         if let Some(listener) = self.listeners.get_mut(&connection) {
             listener.targets.insert(target_id, listening);
             self.targets += 1;
@@ -267,7 +278,7 @@ impl Fanout {
             return;
         }
         if let Some(frames) = listener.outbox.push_bulk(self.version) {
-            self.spawn_attach(frames, jobs);
+            self.spawn_attach(connection, frames, jobs);
         }
     }
 
@@ -280,11 +291,18 @@ impl Fanout {
             let since = if listening.attached { Since::Version(from) } else { listening.since };
             jobs.extend(job(&mut self.groups, *target, listening, since));
         }
-        self.spawn_attach(frames, jobs);
+        self.spawn_attach(connection, frames, jobs);
     }
 
-    fn spawn_attach(&self, frames: mpsc::Sender<bytes::Bytes>, jobs: Vec<Job>) {
+    fn spawn_attach(
+        &self,
+        connection: ConnectionId,
+        frames: mpsc::Sender<bytes::Bytes>,
+        jobs: Vec<Job>,
+    ) {
         let attach = Attach {
+            connection,
+            fanout: self.commands.clone(),
             shared: Arc::clone(&self.shared),
             basis: self.basis.clone(),
             version: self.version,
@@ -354,6 +372,14 @@ impl Fanout {
         }
     }
 
+    fn stale(&mut self, connection: ConnectionId, target: TargetId, listening: &Arc<AtomicBool>) {
+        let Some(listener) = self.listeners.get(&connection) else { return };
+        let found = listener.targets.get(&target);
+        if found.is_some_and(|found| Arc::ptr_eq(&found.cancelled, listening)) {
+            self.unlisten(connection, target);
+        }
+    }
+
     fn disconnect(&mut self, connection: ConnectionId) {
         let Some(listener) = self.listeners.remove(&connection) else { return };
         for (target, listening) in &listener.targets {
@@ -388,12 +414,15 @@ fn job(
     if matches!(group.content, Content::Loading(_)) {
         return None;
     }
+    // One that was attached before has begun, and goes on.
+    let reconciles = listening.reconciles && !listening.attached;
     listening.attached = true;
     Some(Job {
         target,
         group: group.id,
         source: Arc::clone(&group.source),
         since,
+        reconciles,
         present: group.present(),
         cancelled: Arc::clone(&listening.cancelled),
     })

@@ -60,6 +60,8 @@ pub struct EngineMetrics {
     pub resumed: Metric,
     /// Listens whose token could not be used.
     pub resets: Metric,
+    /// Listens whose client compares digests because its token could not be used.
+    pub stale: Metric,
     /// Limit windows filled again from the store.
     pub refills: Metric,
     /// Documents sent as first snapshots.

@@ -11,6 +11,7 @@ mod coalesce;
 mod commit;
 mod connection;
 mod delta;
+mod digest;
 mod error;
 mod fanout;
 mod groups;

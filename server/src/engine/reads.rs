@@ -1,16 +1,18 @@
-//! One-shot reads: get, query and aggregate, answered from the newest durable state.
+//! One-shot reads: get, query, aggregate and digest, answered from the newest durable state.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidemark_protocol::model::{
-    AggregateQuery, AggregateState, AggregationKind, Code, DocumentPath, Matcher, Query,
+    AggregateQuery, AggregateState, AggregationKind, Code, DigestNode, DocumentPath, Matcher,
+    Query, Target,
 };
 use tidemark_protocol::wire::codec;
-use tidemark_protocol::wire::server::{AggregateResult, QueryResult, ServerMessage};
+use tidemark_protocol::wire::server::{AggregateResult, DigestResult, QueryResult, ServerMessage};
 
 use super::commit::Stored;
+use super::digest;
 use super::error::EngineError;
 use super::outbox::Outbox;
 use super::query::{Rows, View, Wanted, nearest};
@@ -26,6 +28,7 @@ pub(super) enum Read {
     Get(Vec<DocumentPath>),
     Query { query: Query, explain: bool },
     Aggregate { aggregate: AggregateQuery, explain: bool },
+    Digest { target: Target, nodes: Vec<DigestNode> },
 }
 
 /// One request being answered.
@@ -47,6 +50,7 @@ pub(super) async fn answer(shared: Arc<Shared>, outbox: Arc<Outbox>, request: u3
         Read::Get(paths) => answer.get(&paths).await,
         Read::Query { query, explain } => answer.query(&query, explain).await,
         Read::Aggregate { aggregate, explain } => answer.aggregate(&aggregate, explain).await,
+        Read::Digest { target, nodes } => answer.digest(&target, nodes).await,
     };
     let Err(error) = result else { return };
     let status = error.status();
@@ -145,6 +149,15 @@ impl Answer<'_> {
         let (request, version) = (self.request, self.published.version);
         let result = AggregateResult { request, version, values: state.values(), explanation };
         self.outbox.send_result(&ServerMessage::AggregateResult(result)).await;
+        Ok(())
+    }
+
+    async fn digest(&self, target: &Target, nodes: Vec<DigestNode>) -> Result<(), EngineError> {
+        let cancelled = || self.outbox.is_closed();
+        let nodes = digest::survey(self.view(), target, nodes, &cancelled).await?;
+        let (request, version) = (self.request, self.published.version);
+        let result = DigestResult { request, version, nodes };
+        self.outbox.send_result(&ServerMessage::DigestResult(result)).await;
         Ok(())
     }
 }

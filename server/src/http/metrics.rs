@@ -58,6 +58,8 @@ fn engine(text: &mut Exposition, of: &EngineMetrics) {
     text.counter("resyncs", "Slow readers dropped to their token.", of.resyncs.get());
     text.counter("listens_resumed", "Listens continued from a token.", of.resumed.get());
     text.counter("listens_reset", "Listens whose token was unusable.", of.resets.get());
+    let help = "Listens left to a comparison of digests.";
+    text.counter("listens_stale", help, of.stale.get());
     text.counter("window_refills", "Limit windows filled again.", of.refills.get());
     text.counter("snapshot_documents", "Documents of snapshots.", of.snapshot_documents.get());
     text.counter("reads", "One-shot reads.", of.reads.get());

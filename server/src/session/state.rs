@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidemark_protocol::model::{
-    AggregateQuery, Code, DocumentPath, Incarnation, ModelError, Query, Target, TargetId,
-    Timestamp, WriteId,
+    AggregateQuery, Code, DigestNode, DocumentPath, Incarnation, ModelError, Query, Target,
+    TargetId, Timestamp, WriteId,
 };
 use tidemark_protocol::wire::client::{ClientMessage, Commit, Hello, Listen};
 use tidemark_protocol::wire::codec::{DecodeError, Scope, decode_client};
 use tidemark_protocol::wire::server::{ServerMessage, SessionLimits, Status, Welcome};
 use tidemark_protocol::wire::version;
+
+use crate::refusals::Refusals;
 
 use super::limits::{BAD_FRAMES, PATHS, SILENT_HEARTBEATS};
 
@@ -102,6 +104,11 @@ pub enum Action {
         aggregate: AggregateQuery,
         explain: bool,
     },
+    Digest {
+        request: u32,
+        target: Target,
+        nodes: Vec<DigestNode>,
+    },
     /// A WebSocket ping, which any client answers.
     Ping,
     /// Send what is queued, then close with the close code of `code`.
@@ -145,6 +152,8 @@ pub struct State {
     /// Targets the client listens to; set by Listen, cleared by Unlisten. Those the engine refused
     /// stay until the client unlistens.
     targets: HashSet<TargetId>,
+    /// Commits that were refused for now before they reached the engine.
+    refusals: Refusals,
 }
 
 impl State {
@@ -160,6 +169,7 @@ impl State {
             pings: 0,
             bad_frames: 0,
             targets: HashSet::new(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -332,10 +342,13 @@ impl State {
             ClientMessage::Aggregate { request, aggregate, explain } => {
                 actions.push(Action::Aggregate { request, aggregate, explain });
             }
-            ClientMessage::Digest { request, .. } => {
-                let status = status(Code::Unimplemented, "digests are not answered yet");
-                actions.push(Action::Send(ServerMessage::RequestError { request, status }));
-            }
+            ClientMessage::Digest { request, target, nodes } => match check_digest(&target, &nodes)
+            {
+                Ok(()) => actions.push(Action::Digest { request, target, nodes }),
+                Err(status) => {
+                    actions.push(Action::Send(ServerMessage::RequestError { request, status }));
+                }
+            },
             ClientMessage::Ping { nonce } => {
                 actions.push(Action::Send(ServerMessage::Pong { nonce, server_time: world.wall }));
             }
@@ -377,10 +390,14 @@ impl State {
             // GoAway has answered it: a commit without an outcome is sent again.
             return;
         }
+        let write_id = commit.write_id;
         match self.check_commit(&commit, world) {
-            Ok(()) => actions.push(Action::Commit(commit)),
+            Ok(()) => {
+                self.refusals.answered(write_id, None);
+                actions.push(Action::Commit(commit));
+            }
             Err(status) => {
-                let write_id = commit.write_id;
+                self.refusals.answered(write_id, Some(status.code));
                 actions.push(Action::Send(ServerMessage::Rejected { write_id, status }));
             }
         }
@@ -389,6 +406,9 @@ impl State {
     fn check_commit(&self, commit: &Commit, world: World) -> Result<(), Status> {
         if commit.write_id == WriteId(0) {
             return Err(status(Code::InvalidArgument, "a write id must be greater than 0"));
+        }
+        if let Some(status) = self.refusals.of_follower(commit.follows) {
+            return Err(status);
         }
         let limit = self.rules.limits.commits_in_flight;
         if world.commits_in_flight >= usize::try_from(limit).unwrap_or(usize::MAX) {
@@ -408,6 +428,7 @@ impl State {
                     Some(ServerMessage::TargetError { target, status: status.clone() })
                 }
                 Scope::Write(write_id) => {
+                    self.refusals.answered(write_id, Some(status.code));
                     Some(ServerMessage::Rejected { write_id, status: status.clone() })
                 }
                 Scope::Request(request) => {
@@ -515,6 +536,16 @@ fn check_paths(paths: &[DocumentPath]) -> Result<(), Status> {
             Err(status(Code::InvalidArgument, message))
         }
     }
+}
+
+fn check_digest(target: &Target, nodes: &[DigestNode]) -> Result<(), Status> {
+    if let Target::Documents(paths) = target {
+        check_paths(paths)?;
+    }
+    if nodes.is_empty() {
+        return Err(status(Code::InvalidArgument, "no branch of the digest is named"));
+    }
+    Ok(())
 }
 
 fn decode_status(error: &DecodeError) -> Status {

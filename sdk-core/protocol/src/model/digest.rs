@@ -1,7 +1,11 @@
 //! Comparing what a client has of a target with what the server has, without sending either: the members
 //! of the target are the leaves of a tree by the hash of their paths, and only branches that differ
-//! are looked into. Both sides build a [`DigestTree`]; who sends which branches when is theirs.
+//! are looked into. The client builds a [`DigestTree`] of what it has; the server runs once over its
+//! result with a [`DigestSurvey`] of the branches it was asked for. Who asks for what when is theirs.
 
+use std::collections::HashMap;
+
+use super::error::ModelError;
 use super::ids::Version;
 use super::limits;
 use super::path::DocumentPath;
@@ -10,6 +14,8 @@ use super::path::DocumentPath;
 const STEP_BITS: u32 = 4;
 /// At this depth a branch is one hash: it has no branches.
 const DEEPEST: u32 = u64::BITS / STEP_BITS;
+/// What the names in one answer may take, of those that have branches to be told instead.
+const NAMED_BYTES: usize = 1 << 20;
 
 /// A branch of the tree: the members whose path hashes agree in their first `4 * depth` bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +74,12 @@ impl DigestNode {
         hash & self.mask() == self.prefix
     }
 
+    /// Which of its branches a path of this hash is in.
+    fn child_of(self, hash: u64) -> usize {
+        let shift = u64::BITS - STEP_BITS * (self.depth.min(DEEPEST - 1) + 1);
+        (hash >> shift) as usize % 16
+    }
+
     /// Its sixteen branches, in order; the deepest has none.
     pub fn children(self) -> impl Iterator<Item = DigestNode> {
         let depth = self.depth + 1;
@@ -86,9 +98,9 @@ impl Fingerprint {
 
 /// The hash of a path, which says where in the tree it is: FNV-1a, mixed so that the first bits, which
 /// tell the branches, depend on all of the path.
-fn path_hash(path: &DocumentPath) -> u64 {
+fn path_hash(path: &str) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    mix(path.as_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step))
+    mix(path.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step))
 }
 
 /// The hash of a member: of its path and its update version.
@@ -112,7 +124,8 @@ pub struct DigestTree {
 impl DigestTree {
     /// Of these members: each path once, at its update version.
     pub fn new(members: impl IntoIterator<Item = (DocumentPath, Version)>) -> DigestTree {
-        let hashed = |(path, version): (DocumentPath, Version)| (path_hash(&path), path, version);
+        let hashed =
+            |(path, version): (DocumentPath, Version)| (path_hash(path.as_str()), path, version);
         let mut members: Vec<_> = members.into_iter().map(hashed).collect();
         members.sort_unstable();
         DigestTree { members }
@@ -148,6 +161,89 @@ impl DigestTree {
         }
         DigestPart::Children(prints)
     }
+}
+
+/// Answers for some branches in one pass over members that come in any order; what it keeps is
+/// bounded by the branches, not by the members.
+#[derive(Debug)]
+pub struct DigestSurvey {
+    /// In the order in which they were asked for, each once.
+    branches: Vec<Branch>,
+    by_node: HashMap<DigestNode, usize>,
+    /// The depths that occur.
+    depths: Vec<u32>,
+    asked: Vec<DigestNode>,
+    /// Bytes of the paths kept.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Branch {
+    node: DigestNode,
+    /// None if there are more than are named.
+    members: Option<Vec<(DocumentPath, Version)>>,
+    children: [Fingerprint; 16],
+}
+
+impl DigestSurvey {
+    /// Of these branches.
+    pub fn new(nodes: Vec<DigestNode>) -> DigestSurvey {
+        let (mut branches, mut by_node) = (Vec::new(), HashMap::new());
+        for node in &nodes {
+            by_node.entry(*node).or_insert_with(|| {
+                let children = [Fingerprint::default(); 16];
+                branches.push(Branch { node: *node, members: Some(Vec::new()), children });
+                branches.len() - 1
+            });
+        }
+        let mut depths: Vec<u32> = nodes.iter().map(|node| node.depth.min(DEEPEST)).collect();
+        depths.sort_unstable();
+        depths.dedup();
+        DigestSurvey { branches, by_node, depths, asked: nodes, bytes: 0 }
+    }
+
+    /// Takes a member of the target into account.
+    pub fn add(&mut self, path: &str, version: Version) -> Result<(), ModelError> {
+        let hash = path_hash(path);
+        for depth in &self.depths {
+            let node = DigestNode { depth: *depth, prefix: 0 };
+            let node = DigestNode { prefix: hash & node.mask(), ..node };
+            let Some(index) = self.by_node.get(&node) else { continue };
+            let branch = &mut self.branches[*index];
+            if let Some(members) = &mut branch.members {
+                members.push((DocumentPath::parse(path)?, version));
+                self.bytes += path.len();
+            }
+            if *depth < DEEPEST {
+                if let Some(members) = &branch.members
+                    && (members.len() > limits::DIGEST_MEMBERS || self.bytes > NAMED_BYTES)
+                {
+                    self.bytes -=
+                        members.iter().map(|(path, _)| path.as_str().len()).sum::<usize>();
+                    branch.members = None;
+                }
+                branch.children[node.child_of(hash)].add(member_hash(hash, version));
+            }
+        }
+        Ok(())
+    }
+
+    /// The answers, in the order of the questions.
+    pub fn finish(self) -> Vec<DigestAnswer> {
+        let answer = |Branch { node, members, children }: Branch| match members {
+            Some(members) => named(node, members),
+            None => DigestAnswer { node, part: DigestPart::Children(children) },
+        };
+        let answers: Vec<DigestAnswer> = self.branches.into_iter().map(answer).collect();
+        let asked = self.asked.iter().filter_map(|node| self.by_node.get(node));
+        asked.map(|index| answers[*index].clone()).collect()
+    }
+}
+
+/// A branch all of whose members are named, by the hash of their paths.
+fn named(node: DigestNode, mut members: Vec<(DocumentPath, Version)>) -> DigestAnswer {
+    members.sort_by_cached_key(|(path, _)| (path_hash(path.as_str()), path.clone()));
+    DigestAnswer { node, part: DigestPart::Members(members) }
 }
 
 #[cfg(test)]
@@ -200,9 +296,47 @@ mod tests {
     }
 
     #[test]
+    fn a_survey_answers_as_a_tree_does() {
+        let all = members(3_000);
+        let tree = DigestTree::new(all.clone());
+        let mut nodes = vec![DigestNode::ROOT];
+        nodes.extend(DigestNode::ROOT.children());
+        nodes.extend(nodes[3].children());
+        nodes.extend(nodes[20].children());
+        nodes.push(DigestNode { depth: 16, prefix: path_hash("rooms/7") });
+        // One that is asked for twice is answered twice.
+        nodes.push(nodes[5]);
+        let mut survey = DigestSurvey::new(nodes.clone());
+        for (path, version) in all.iter().rev() {
+            survey.add(path.as_str(), *version).unwrap();
+        }
+        let answer = |node: &DigestNode| DigestAnswer { node: *node, part: tree.answer(*node) };
+        assert_eq!(survey.finish(), nodes.iter().map(answer).collect::<Vec<_>>());
+        assert_eq!(DigestSurvey::new(vec![]).finish(), vec![]);
+    }
+
+    #[test]
+    fn long_names_are_told_some_branches_at_a_time() {
+        let mut nodes: Vec<DigestNode> = DigestNode::ROOT.children().collect();
+        nodes = nodes.iter().flat_map(|node| node.children()).collect();
+        let mut survey = DigestSurvey::new(nodes.clone());
+        let long = ["x".repeat(1_400), "y".repeat(1_400), "z".repeat(1_400)].join("/");
+        for index in 0..1_500 {
+            survey.add(&format!("{long}/{index}"), Version(1)).unwrap();
+        }
+        let answers = survey.finish();
+        let named = answers.iter().filter_map(|answer| match &answer.part {
+            DigestPart::Members(members) => Some(members),
+            DigestPart::Children(_) => None,
+        });
+        let bytes: usize = named.flatten().map(|(path, _)| path.as_str().len()).sum();
+        assert!(bytes > NAMED_BYTES / 2 && bytes <= NAMED_BYTES, "{bytes}");
+    }
+
+    #[test]
     fn the_deepest_branch_names_its_members_and_has_no_branches() {
         let (path, version) = members(1).remove(0);
-        let node = DigestNode { depth: 16, prefix: path_hash(&path) };
+        let node = DigestNode { depth: 16, prefix: path_hash(path.as_str()) };
         assert!(node.is_valid());
         assert_eq!(node.children().count(), 0);
         let tree = DigestTree::new([(path.clone(), version)]);
@@ -221,7 +355,7 @@ mod tests {
     /// Both sides must agree, now and later: these never change.
     #[test]
     fn the_hashes_are_these() {
-        let hash = path_hash(&DocumentPath::parse("rooms/a").unwrap());
+        let hash = path_hash("rooms/a");
         assert_eq!(hash, 17_528_300_267_214_739_559);
         assert_eq!(member_hash(hash, Version(10)), 4_138_496_406_452_455_808);
     }

@@ -2,6 +2,8 @@
 
 mod aggregate;
 mod clocks;
+#[cfg(feature = "collab")]
+pub mod collab;
 mod digest;
 mod disjunctions;
 mod document;
@@ -11,8 +13,6 @@ mod exact_sum;
 mod field_path;
 mod ids;
 mod index;
-#[cfg(feature = "collab")]
-pub mod collab;
 pub mod key;
 pub mod limits;
 mod matching;
@@ -29,7 +29,7 @@ mod value;
 
 pub use aggregate::{AggregateQuery, AggregateState, Aggregation, AggregationKind};
 pub use clocks::{COLLABORATIVE_ID, Clocks, Collaborative, CollaborativeKind, MergeState};
-pub use digest::{DigestAnswer, DigestNode, DigestPart, DigestTree, Fingerprint};
+pub use digest::{DigestAnswer, DigestNode, DigestPart, DigestSurvey, DigestTree, Fingerprint};
 pub use document::{Document, Fields};
 pub use error::{Code, ModelError};
 pub use evaluate::{aggregate, evaluate};

@@ -101,8 +101,13 @@ fn message(verb: &str, rest: &[&str]) -> ClientMessage {
             reads: Vec::new(),
             acknowledged_through: WriteId(0),
             edit_time: None,
-            follows: None,
+            follows: rest.get(1).map(|_| WriteId(number(1))),
         }),
+        "digest" => ClientMessage::Digest {
+            request: 8,
+            target: Target::Documents((0..number(1)).map(path).collect()),
+            nodes: vec![DigestNode::ROOT; usize::try_from(number(0)).unwrap()],
+        },
         "get" => ClientMessage::Get { request: 9, paths: (0..number(0)).map(path).collect() },
         "ping" => ClientMessage::Ping { nonce: number(0) },
         "acknowledge" => ClientMessage::Acknowledge { through: WriteId(number(0)) },
@@ -144,6 +149,9 @@ fn show(action: &Action) -> String {
         Action::Get { request, paths } => format!("engine: get {request}, {} paths", paths.len()),
         Action::Query { request, .. } => format!("engine: query {request}"),
         Action::Aggregate { request, .. } => format!("engine: aggregate {request}"),
+        Action::Digest { request, nodes, .. } => {
+            format!("engine: digest {request}, {} branches", nodes.len())
+        }
         Action::Ping => "ping".to_owned(),
         Action::Close { code, reason } => format!("close {}: {reason}", code.close_code()),
         Action::Drop { reason } => format!("drop: {reason}"),
@@ -277,6 +285,10 @@ fn requests_go_to_the_engine_within_the_limits() {
          get 3
          get 0
          get 1001
+         digest 1 3
+         digest 0 3
+         digest 1 1001
+         digest 257 3
          commit 1
          commit 0
          in-flight 3
@@ -297,11 +309,49 @@ fn requests_go_to_the_engine_within_the_limits() {
             get 3          -> engine: get 9, 3 paths
             get 0          -> RequestError 9 invalid-argument: no document is named
             get 1001       -> RequestError 9 invalid-argument: 1001 documents are named; the limit is 1000
+            digest 1 3     -> engine: digest 8, 1 branches
+            digest 0 3     -> RequestError 8 invalid-argument: no branch of the digest is named
+            digest 1 1001  -> RequestError 8 invalid-argument: 1001 documents are named; the limit is 1000
+            digest 257 3   -> RequestError 8 invalid-argument: there are more than 256 branches of a digest, which is the limit
             commit 1       -> engine: commit 1
             commit 0       -> Rejected 0 invalid-argument: write ids begin at 1
             commit 2       -> Rejected 2 resource-exhausted: 3 commits wait for their outcome, which is the limit
             commit 2       -> engine: commit 2
             acknowledge 1  -> engine: acknowledge 1
+        "#]],
+    );
+}
+
+#[test]
+fn what_follows_a_commit_that_was_refused_for_now_is_refused_as_well() {
+    check(
+        "hello
+         connected
+         commit 1
+         in-flight 3
+         commit 2
+         in-flight 0
+         commit 3 2
+         commit 4 3
+         commit 5 1
+         commit 2
+         commit 3 2
+         commit 4 3
+         commit 0
+         commit 6 0",
+        &expect![[r#"
+            hello          -> connect
+            connected      -> Welcome version 1 session 0000000000001234 heartbeat 10s
+            commit 1       -> engine: commit 1
+            commit 2       -> Rejected 2 resource-exhausted: 3 commits wait for their outcome, which is the limit
+            commit 3 2     -> Rejected 3 unavailable: it follows write 2, which was refused for now; send both again
+            commit 4 3     -> Rejected 4 unavailable: it follows write 3, which was refused for now; send both again
+            commit 5 1     -> engine: commit 5
+            commit 2       -> engine: commit 2
+            commit 3 2     -> engine: commit 3
+            commit 4 3     -> engine: commit 4
+            commit 0       -> Rejected 0 invalid-argument: write ids begin at 1
+            commit 6 0     -> engine: commit 6
         "#]],
     );
 }
