@@ -22,6 +22,9 @@ pub(super) use plan::{Access, Scan, plan};
 
 /// How many indexes a cache has at most: the least used make room.
 pub(super) const LIMIT: usize = 64;
+/// Of the budget of a cache that is too large, which part its indexes may take: the least used go
+/// before documents do, as they can be made again.
+pub(super) const SHARE: u64 = 4;
 /// How many documents a collection has before an index is worth its upkeep.
 pub(super) const WORTHWHILE: usize = 100;
 /// The longest key of an entry.

@@ -21,6 +21,7 @@ use tidemark_protocol::model::{Document, DocumentPath, Query, ResumeToken};
 
 pub use store::{KvBatch, KvChange, KvRead, KvStore, MemoryStore, Pair};
 
+use super::index::SHARE;
 use super::{
     Cache, CacheBatch, CacheError, Durability, Keep, Known, Metadata, OutboxEntry, RejectedEntry,
 };
@@ -181,16 +182,21 @@ impl<S: KvStore> Cache for KvCache<S> {
     }
 
     fn collect(&mut self, keep: Keep<'_>, budget: u64) -> Result<(), CacheError> {
-        let excess = self.state.get().bytes.saturating_sub(budget);
-        if excess == 0 {
+        if self.size() <= budget {
             return Ok(());
         }
+        let (surplus, freed) =
+            self.indexes.borrow().surplus(&*self.store.read()?, budget / SHARE)?;
+        let excess = self.size().saturating_sub(freed).saturating_sub(budget);
         let uses = self.take_uses(usize::MAX);
         let work = |draft: &mut Draft<'_>| {
+            surplus.iter().try_for_each(|number| draft.remove_index(*number))?;
             draft.note_uses(uses)?;
             garbage::drop_unused(draft, keep, excess)
         };
-        self.write(work, Durability::Soon)
+        self.write(work, Durability::Soon)?;
+        self.indexes.get_mut().remove(&surplus);
+        Ok(())
     }
 
     fn clear(&mut self) -> Result<(), CacheError> {

@@ -1,7 +1,9 @@
 //! A cache in memory: as good as any until the process ends. It keeps documents as they are, so that
 //! what it is asked for costs no decoding; the engine is its only user.
 
-use std::cell::Cell;
+mod indexes;
+
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -10,6 +12,10 @@ use bytes::Bytes;
 use tidemark_protocol::model::{Document, DocumentPath, Matcher, Query, ResumeToken, WriteId};
 
 use super::collect::{Candidate, CandidateTarget, select};
+use super::index::{Access, SHARE, Scan, WORTHWHILE, plan};
+use super::merge::{Stream, merge, sorted};
+use indexes::Indexes;
+
 use super::{
     Cache, CacheBatch, CacheError, Durability, Keep, Known, Metadata, OutboxEntry, RejectedEntry,
     TargetChange,
@@ -42,11 +48,12 @@ pub struct MemoryCache {
     outbox: BTreeMap<WriteId, OutboxEntry>,
     rejected: BTreeMap<WriteId, RejectedEntry>,
     metadata: Option<Metadata>,
-    /// Of all documents.
+    /// Of all documents, without indexes.
     bytes: u64,
     budget: u64,
     /// Counts batches.
     now: u64,
+    indexes: RefCell<Indexes>,
 }
 
 impl Default for MemoryCache {
@@ -72,6 +79,7 @@ impl MemoryCache {
             bytes: 0,
             budget,
             now: 0,
+            indexes: RefCell::default(),
         }
     }
 
@@ -84,15 +92,28 @@ impl MemoryCache {
         let bytes = content + path.as_str().len() as u64 + OVERHEAD;
         let kept = Kept { known, bytes, used: Cell::new(self.now) };
         self.bytes += bytes;
-        if let Some(former) = self.documents.insert(path, kept) {
-            self.bytes -= former.bytes;
+        let indexes = self.indexes.get_mut();
+        if indexes.is_empty() {
+            if let Some(former) = self.documents.insert(path, kept) {
+                self.bytes -= former.bytes;
+            }
+            return;
         }
+        let after = document_of(&kept).cloned();
+        let former = self.documents.insert(path.clone(), kept);
+        indexes.change(&path, former.as_ref().and_then(document_of), after.as_ref());
+        self.bytes -= former.map_or(0, |former| former.bytes);
     }
 
     fn forget(&mut self, path: &DocumentPath) {
         if let Some(kept) = self.documents.remove(path) {
             self.bytes -= kept.bytes;
+            self.indexes.get_mut().change(path, document_of(&kept), None);
         }
+    }
+
+    fn all_documents(&self) -> impl Iterator<Item = &Arc<Document>> {
+        self.documents.values().filter_map(document_of)
     }
 
     fn change_target(&mut self, change: TargetChange) {
@@ -171,20 +192,36 @@ impl Cache for MemoryCache {
         each: &mut dyn FnMut(Arc<Document>) -> ControlFlow<()>,
     ) -> Result<(), CacheError> {
         let matcher = Matcher::new(query.clone());
-        let mut found: Vec<(&Arc<Document>, &Kept)> = self
-            .documents
-            .values()
-            .filter_map(|kept| document_of(kept).map(|document| (document, kept)))
-            .filter(|(document, _)| matcher.matches(document))
-            .collect();
-        found.sort_by(|(a, _), (b, _)| matcher.compare(a, b));
-        for (document, kept) in found {
-            kept.used.set(self.now);
-            if each(document.clone()).is_break() {
-                break;
+        let each = &mut |document: Arc<Document>| {
+            if let Some(kept) = self.documents.get(&document.path) {
+                kept.used.set(self.now);
+            }
+            each(document)
+        };
+        let accesses = plan(query, matcher.order()).filter(|_| self.documents.len() >= WORTHWHILE);
+        let Some(accesses) = accesses else {
+            let documents = self.all_documents().cloned().collect();
+            return merge(&matcher, vec![sorted(&matcher, documents)], each);
+        };
+        let scans: Vec<&Scan> = accesses.iter().filter_map(Access::scan).collect();
+        self.indexes.borrow_mut().prepare(&scans, || self.all_documents());
+        let indexes = self.indexes.borrow();
+        let document =
+            |path: &DocumentPath| self.documents.get(path).and_then(document_of).cloned();
+        let mut streams: Vec<Stream<'_>> = Vec::new();
+        for access in &accesses {
+            match access {
+                Access::Document(path) => {
+                    streams.push(sorted(&matcher, document(path).into_iter().collect()));
+                }
+                Access::Scan(scan) => {
+                    let index = indexes.find(&scan.index).expect("it has been prepared");
+                    streams.push(Box::new(index.scan(scan).filter_map(document).map(Ok)));
+                    streams.push(sorted(&matcher, index.long().filter_map(document).collect()));
+                }
             }
         }
-        Ok(())
+        merge(&matcher, streams, each)
     }
 
     fn apply(&mut self, batch: CacheBatch, _: Durability) -> Result<(), CacheError> {
@@ -209,7 +246,7 @@ impl Cache for MemoryCache {
     }
 
     fn size(&self) -> u64 {
-        self.bytes
+        self.bytes + self.indexes.borrow().bytes()
     }
 
     fn budget(&self) -> u64 {
@@ -217,9 +254,11 @@ impl Cache for MemoryCache {
     }
 
     fn collect(&mut self, keep: Keep<'_>, budget: u64) -> Result<(), CacheError> {
-        let Some(excess) = self.bytes.checked_sub(budget).filter(|excess| *excess > 0) else {
+        if self.size() <= budget {
             return Ok(());
-        };
+        }
+        self.indexes.get_mut().shrink(budget / SHARE);
+        let excess = self.size().saturating_sub(budget);
         let pending = self.pending_paths();
         let pinned = |path: &DocumentPath| pending.contains(path) || keep.documents.contains(path);
         let documents = self.documents.iter().map(|(path, kept)| Candidate {
@@ -247,6 +286,7 @@ impl Cache for MemoryCache {
     fn clear(&mut self) -> Result<(), CacheError> {
         self.documents.clear();
         self.targets.clear();
+        self.indexes.get_mut().clear();
         self.bytes = 0;
         Ok(())
     }

@@ -16,16 +16,17 @@ pub(super) const CASES: &[Case] = &[
     finds_what_each_document_says,
     finds_what_has_changed,
     finds_with_more_shapes_than_are_worth_an_index,
+    drops_indexes_before_documents,
     stops_when_told,
     finds_long_values,
     finds_nothing_of_the_missing,
 ];
 
 /// Numbers that look random and are the same each time.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
@@ -236,6 +237,35 @@ fn finds_with_more_shapes_than_are_worth_an_index(cache: &mut dyn Cache) {
         expect_found(cache, &documents, &query);
         assert!(!find(cache, &query).is_empty(), "round {round}");
     }
+}
+
+fn drops_indexes_before_documents(cache: &mut dyn Cache) {
+    let documents = random_documents(&mut Dice(7));
+    put_all(cache, &documents);
+    let alone = cache.size();
+    let by_tag = |number: i64| {
+        let query = Query::group("sub").with_filter(field("tags"), Operator::ArrayContains, number);
+        query.with_order(field(["a", "b", "d"][number as usize % 3]), Direction::Ascending)
+    };
+    for number in 0..60 {
+        find(cache, &by_tag(number));
+        let name = field(&format!("f{number}"));
+        find(
+            cache,
+            &Query::group("sub")
+                .with_filter(field("a"), Operator::Equal, 1)
+                .with_order(name, Direction::Ascending),
+        );
+        find(cache, &Query::group("sub").with_order(field("a"), Direction::Ascending));
+    }
+    let filled = cache.size();
+    assert!(filled > alone, "indexes take room");
+    collect(cache, &[], &[], alone + (filled - alone) / 2);
+    assert!(cache.size() <= alone + (filled - alone) / 2);
+    for document in &documents {
+        assert_ne!(super::known(cache, document.path.as_str()), Known::Unknown);
+    }
+    (0..6).for_each(|number| expect_found(cache, &documents, &by_tag(number)));
 }
 
 fn stops_when_told(cache: &mut dyn Cache) {

@@ -1,14 +1,16 @@
 //! Documents, targets, and what collection and clearing leave of them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
-use tidemark_protocol::model::Version;
+use tidemark_protocol::model::{CollectionPath, Query, Version};
 
 use super::super::{Cache, CacheBatch, Known, TargetChange};
+use super::finding::Dice;
 use super::{
     Case, FAILED, apply, collect, document, expect_contents, find, known, members, path, put,
     store, token,
 };
-use tidemark_protocol::model::{CollectionPath, Query};
 
 pub(super) const CASES: &[Case] = &[
     starts_empty,
@@ -23,6 +25,7 @@ pub(super) const CASES: &[Case] = &[
     drops_nothing_that_is_needed,
     drops_nothing_within_the_budget,
     clears,
+    collects_at_any_time,
 ];
 
 fn starts_empty(cache: &mut dyn Cache) {
@@ -174,6 +177,63 @@ fn drops_nothing_within_the_budget(cache: &mut dyn Cache) {
     assert_eq!(cache.size(), size);
     store(cache, &names.iter().map(|name| (name.as_str(), 1)).collect::<Vec<_>>(), Vec::new());
     assert_eq!(cache.size(), size, "what is stored again takes no more room");
+}
+
+/// Random batches and collections: what is needed stays, and whatever is dropped, the rest is whole.
+fn collects_at_any_time(cache: &mut dyn Cache) {
+    let dice = &mut Dice(6);
+    let keys = ["a", "b", "d", "e"];
+    let mut members_of: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
+    super::pending::keep_pending(cache, "c/00", "c/01");
+    for round in 0..300 {
+        let name = format!("c/{:02}", dice.roll(60));
+        let key = keys[dice.roll(4) as usize];
+        let inside = dice.roll(3) > 0;
+        let documents: &[(&str, u64)] = &[(&name, 1 + dice.roll(40))];
+        let mut targets = Vec::new();
+        // A target is told of a document together with it, as it would be by a server.
+        if dice.roll(2) == 0 {
+            targets = vec![put(key, round), members(key, &[(&name, inside)])];
+            let members = members_of.entry(key).or_default();
+            if inside {
+                members.insert(name.clone())
+            } else {
+                members.remove(&name)
+            };
+        }
+        store(cache, documents, targets);
+        if dice.roll(10) > 0 {
+            continue;
+        }
+        let (active, needed) = (keys[dice.roll(4) as usize], format!("c/{:02}", dice.roll(60)));
+        let before: Vec<String> = all_kept(cache);
+        let size = cache.size();
+        let budget = size * dice.roll(10) / 10;
+        collect(cache, &[active], &[&needed], budget);
+        let after = all_kept(cache);
+        let must_stay = |name: &String| {
+            ["c/00", "c/01", needed.as_str()].contains(&name.as_str())
+                || members_of.get(active).is_some_and(|members| members.contains(name))
+        };
+        assert!(before.iter().filter(|name| must_stay(name)).all(|name| after.contains(name)));
+        assert!(cache.size() <= budget || after.iter().all(must_stay), "{} {budget}", cache.size());
+        let targets = cache.targets().expect(FAILED);
+        assert!(
+            !members_of.contains_key(active)
+                || targets.contains(&Bytes::from_static(active.as_bytes()))
+        );
+        members_of.retain(|key, _| targets.contains(&Bytes::from_static(key.as_bytes())));
+        for (key, members) in &members_of {
+            let names: BTreeSet<String> =
+                super::contents(cache, key).into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names, *members, "what is left of target {key} is whole");
+        }
+    }
+}
+
+fn all_kept(cache: &dyn Cache) -> Vec<String> {
+    let query = Query::collection(&CollectionPath::parse("c").expect(FAILED));
+    find(cache, &query).iter().map(|document| document.path.as_str().to_owned()).collect()
 }
 
 fn clears(cache: &mut dyn Cache) {

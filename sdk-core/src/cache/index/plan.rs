@@ -19,6 +19,16 @@ pub(in crate::cache) enum Access {
     Scan(Scan),
 }
 
+impl Access {
+    /// The part of an index.
+    pub(in crate::cache) fn scan(&self) -> Option<&Scan> {
+        match self {
+            Access::Scan(scan) => Some(scan),
+            Access::Document(_) => None,
+        }
+    }
+}
+
 /// A part of an index, in the order of the query.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::cache) struct Scan {

@@ -170,6 +170,12 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    pub(super) fn remove_index(&mut self, number: u32) -> Result<(), CacheError> {
+        self.remove_prefixed(&layout::entries(number))?;
+        self.remove(layout::index(number));
+        Ok(())
+    }
+
     pub(super) fn clear(&mut self) -> Result<(), CacheError> {
         let kinds =
             [Kind::Document, Kind::Index, Kind::Member, Kind::Target, Kind::Use, Kind::Entry];

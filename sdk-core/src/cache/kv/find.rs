@@ -63,6 +63,40 @@ impl Indexes {
         (0..self.all.len()).min_by_key(|at| self.all[*at].used.get())
     }
 
+    /// The least used, without which the entries of all take at most so many bytes; and how many
+    /// bytes less that is.
+    pub(super) fn surplus(
+        &self,
+        read: &dyn KvRead,
+        bytes: u64,
+    ) -> Result<(Vec<u32>, u64), CacheError> {
+        let mut sizes = Vec::new();
+        for index in &self.all {
+            let mut size = 0;
+            for pair in prefixed(read, &layout::entries(index.number))? {
+                let (key, value) = pair?;
+                size += (key.len() + value.len()) as u64;
+            }
+            sizes.push((index.used.get(), index.number, size));
+        }
+        sizes.sort_unstable();
+        let mut left: u64 = sizes.iter().map(|(_, _, size)| size).sum();
+        let (mut surplus, mut freed) = (Vec::new(), 0);
+        for (_, number, size) in sizes {
+            if left <= bytes {
+                break;
+            }
+            left -= size;
+            freed += size;
+            surplus.push(number);
+        }
+        Ok((surplus, freed))
+    }
+
+    pub(super) fn remove(&mut self, numbers: &[u32]) {
+        self.all.retain(|index| !numbers.contains(&index.number));
+    }
+
     fn next_number(&self) -> u32 {
         self.all.iter().map(|index| index.number + 1).max().unwrap_or(0)
     }
@@ -222,9 +256,7 @@ fn make<S: KvStore>(
         let read = cache.store.read()?;
         let mut draft = Draft::new(&*read, indexes, cache.state.get());
         if let Some(dropped) = dropped {
-            let number = indexes.all[dropped].number;
-            draft.remove_prefixed(&layout::entries(number))?;
-            draft.remove(layout::index(number));
+            draft.remove_index(indexes.all[dropped].number)?;
         }
         draft.put(layout::index(number), encode_definition(&definition));
         for pair in prefixed(&*read, &[Kind::Document.byte()])? {

@@ -23,6 +23,9 @@ pub(super) fn drop_unused(
     keep: Keep<'_>,
     excess: u64,
 ) -> Result<(), CacheError> {
+    if excess == 0 {
+        return Ok(());
+    }
     let (documents, targets) = (stored_documents(draft)?, stored_targets(draft)?);
     let pinned = pinned(draft, keep)?;
     let candidates = documents.iter().map(|(key, bytes, used)| Candidate {
