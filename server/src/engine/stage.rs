@@ -157,7 +157,6 @@ impl Stage {
         };
         let Applied { document, deleted, result, changed } = applied;
         let is_raised = deleted > current.deleted_at();
-        let is_raised = deleted > current.deleted_at();
         let deleted = Deleted::At(deleted);
         if changed {
             own.put(&write.path, State { stored: document.map(Stored::encode), deleted });
