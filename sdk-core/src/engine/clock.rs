@@ -77,7 +77,8 @@ impl EditClock {
         };
         self.offset = Some(offset);
         self.anchor = Some(Anchor { server, elapsed: now.elapsed });
-        self.last = self.last.saturating_add_signed(shift).max(self.settled);
+        // Where the wall clock was set anew between runs, that can be wrong; later than now it is not.
+        self.last = self.last.saturating_add_signed(shift).min(server).max(self.settled);
         self.settled = self.last;
         shift
     }

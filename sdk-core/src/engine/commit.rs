@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidemark_protocol::model::{
-    Code, Precondition, Read, Timestamp, Version, Write, WriteId, WriteOp, validate_commit,
+    Code, EditTime, Precondition, Read, Timestamp, Version, Write, WriteId, WriteOp,
+    validate_commit,
 };
 use tidemark_protocol::wire::client::ClientMessage;
 
@@ -229,11 +230,17 @@ impl Engine {
     /// The server has said what time it is.
     pub(super) fn align_clock(&mut self, server_time: Timestamp) {
         self.connected_at = Version(u64::try_from(server_time.as_micros()).unwrap_or_default());
+        let known = self.clock.settled();
         let shift = self.clock.align(server_time, self.now);
-        let moved = self.outbox.align(shift);
+        let moved = self.outbox.align(shift, known, EditTime(self.connected_at.0));
         let ids: Vec<WriteId> = moved.iter().map(|entry| entry.id).collect();
-        self.journal.batch.outbox_put.extend(moved);
         self.journal.touched = true;
+        if !moved.is_empty() {
+            // Sent again after a crash, they carry the times that they are sent with now.
+            self.journal.batch.outbox_put.extend(moved);
+            self.journal.durable = true;
+            self.store_journal();
+        }
         self.revise(&ids);
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Batch {
     pub(crate) at: Version,
     /// When it was made, by the edit clock; not before the edits of its documents that precede it.
     pub(crate) edit: EditTime,
+    /// What the cache has of that.
+    stored_edit: EditTime,
     making: Making,
     /// Whether it goes to the server with its edit time, having waited. Set when it turns out to have
     /// waited; never cleared.
@@ -172,6 +174,7 @@ impl Outbox {
                 local: true,
                 at: entry.at,
                 edit: entry.edit,
+                stored_edit: entry.edit,
                 making: entry.making,
                 stamped: true,
                 bare: entry.making == Making::Online,
@@ -208,6 +211,7 @@ impl Outbox {
             local: new.local,
             at: new.at,
             edit: new.edit,
+            stored_edit: new.edit,
             making: new.making,
             stamped: !fresh,
             bare: false,
@@ -230,6 +234,7 @@ impl Outbox {
             && batch.state == State::Unstored
         {
             batch.state = State::Queued;
+            batch.stored_edit = batch.edit;
             self.review(id);
         }
     }
@@ -296,6 +301,7 @@ impl Outbox {
     /// of its documents. One that rests holds back later ones of the same documents, and no others.
     pub(crate) fn next_to_send(&mut self) -> Option<(WriteId, Option<WriteId>)> {
         let id = self.order.first_ready()?;
+        let follows = self.follow_sent(id);
         let batch = self.batches.get_mut(&id).expect("what may be sent is in the outbox");
         batch.state = State::Sent;
         batch.bare |= !batch.stamped;
@@ -303,7 +309,6 @@ impl Outbox {
         if batch.writes.iter().any(has_increment) {
             self.uncertain.insert(id);
         }
-        let follows = self.order.before(id, &batch.writes).last().copied();
         self.review(id);
         Some((id, follows))
     }

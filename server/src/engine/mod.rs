@@ -8,7 +8,6 @@
 mod attach;
 mod catalog;
 mod coalesce;
-mod collab;
 mod commit;
 mod connection;
 mod delta;

@@ -315,6 +315,7 @@ impl World {
 
     fn pass(&mut self, time: Duration) {
         self.elapsed += time;
+        self.server.now = 1_000_000 + self.elapsed.as_micros() as u64;
         self.handle(Event::Tick);
     }
 

@@ -1,7 +1,7 @@
 //! A model of the server, for the properties: it keeps every state that ever was, and answers as slowly
 //! and in as many pieces as chance wants.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use tidemark_protocol::model::*;
@@ -39,7 +39,19 @@ pub(super) type State = BTreeMap<DocumentPath, Document>;
 #[derive(Default)]
 pub(super) struct Server {
     history: Vec<(Version, State)>,
-    committed: BTreeMap<WriteId, Version>,
+    /// When documents were deleted that do not exist.
+    deleted: BTreeMap<DocumentPath, EditTime>,
+    /// Its clock, in microseconds; versions follow it.
+    pub(super) now: u64,
+    /// What the client's writes came to, as far as it has not acknowledged that.
+    pub(super) outcomes: BTreeMap<WriteId, (Version, Vec<WriteResult>)>,
+    acknowledged: WriteId,
+    /// How many writes were sent again that the client had acknowledged.
+    pub(super) forgotten: usize,
+    /// The client's writes that took effect, in order, with their results.
+    pub(super) applied: Vec<(Commit, Vec<WriteResult>)>,
+    /// The writes that were refused for now, of the present connection.
+    refused: BTreeSet<WriteId>,
     /// Of the present connection.
     pub(super) targets: BTreeMap<TargetId, Target>,
     pub(super) sent: VecDeque<ServerMessage>,
@@ -117,21 +129,40 @@ impl Server {
         self.sent.push_back(ServerMessage::Changes(changes));
     }
 
+    /// Someone else writes.
     pub(super) fn apply(
         &mut self,
         writes: &[Write],
         chance: &mut Chance,
     ) -> Result<Version, ModelError> {
+        self.apply_stamped(writes, None, chance).map(|(version, _)| version)
+    }
+
+    fn apply_stamped(
+        &mut self,
+        writes: &[Write],
+        stamp: Option<EditTime>,
+        chance: &mut Chance,
+    ) -> Result<(Version, Vec<WriteResult>), ModelError> {
         let (last, before) = self.state();
-        let version = Version(last.0 + 1);
+        let version = Version((last.0 + 1).max(self.now));
         let mut after = before.clone();
+        let mut deleted = self.deleted.clone();
+        let mut results = Vec::new();
         for write in writes {
-            check_precondition(after.get(&write.path), write)?;
-            match apply_write(after.get(&write.path), None, write, version.into())?.document {
+            let current = after.get(&write.path);
+            check_precondition(current, write)?;
+            let at = CommitTime::at_commit(version, stamp);
+            let applied = apply_write(current, deleted.get(&write.path).copied(), write, at)?;
+            results.push(applied.result);
+            deleted.remove(&write.path);
+            deleted.extend(applied.deleted.map(|edit| (write.path.clone(), edit)));
+            match applied.document {
                 Some(document) => after.insert(write.path.clone(), document),
                 None => after.remove(&write.path),
             };
         }
+        self.deleted = deleted;
         self.history.push((version, after.clone()));
         let mut hits = Vec::new();
         let mut values = Vec::new();
@@ -164,12 +195,16 @@ impl Server {
         if count == 0 && values.is_empty() {
             self.sent.push_back(ServerMessage::Current { version });
         }
-        Ok(version)
+        Ok((version, results))
     }
 
     pub(super) fn receive(&mut self, message: ClientMessage, chance: &mut Chance) {
         match message {
-            ClientMessage::Hello(_) => self.sent.push_back(welcome()),
+            ClientMessage::Hello(hello) => {
+                self.refused.clear();
+                self.acknowledge(hello.acknowledged_through);
+                self.sent.push_back(welcome_at(self.now));
+            }
             ClientMessage::Listen(listen) => self.attach(&listen, chance),
             ClientMessage::Unlisten { target } => {
                 self.targets.remove(&target);
@@ -199,43 +234,58 @@ impl Server {
                 self.sent
                     .push_back(ServerMessage::Pong { nonce, server_time: Timestamp::default() });
             }
-            ClientMessage::Acknowledge { .. } | ClientMessage::Digest { .. } => {}
+            ClientMessage::Acknowledge { through } => self.acknowledge(through),
+            ClientMessage::Digest { .. } => {}
         }
     }
 
+    fn acknowledge(&mut self, through: WriteId) {
+        self.acknowledged = self.acknowledged.max(through);
+        self.outcomes = self.outcomes.split_off(&WriteId(through.0 + 1));
+    }
+
     fn commit(&mut self, commit: &Commit, chance: &mut Chance) {
+        self.acknowledge(commit.acknowledged_through);
         let write_id = commit.write_id;
-        if let Some(version) = self.committed.get(&write_id) {
-            let results = Vec::new();
-            self.answers.push_back(ServerMessage::Committed {
-                write_id,
-                version: *version,
-                results,
-            });
-            return;
+        let answer = match self.take(commit, chance) {
+            Ok((version, results)) => ServerMessage::Committed { write_id, version, results },
+            Err(error) => {
+                let status = Status { code: error.code, message: error.message };
+                ServerMessage::Rejected { write_id, status }
+            }
+        };
+        self.answers.push_back(answer);
+    }
+
+    fn take(
+        &mut self,
+        commit: &Commit,
+        chance: &mut Chance,
+    ) -> Result<(Version, Vec<WriteResult>), ModelError> {
+        let id = commit.write_id;
+        if let Some(outcome) = self.outcomes.get(&id) {
+            return Ok(outcome.clone());
+        }
+        if id <= self.acknowledged {
+            self.forgotten += 1;
+            return Err(ModelError::new(Code::FailedPrecondition, "acknowledged".to_owned()));
         }
         let mine = commit.writes.iter().any(|write| write.path.as_str() == COUNTER);
-        let refused = if mine {
-            None
-        } else {
-            [Code::PermissionDenied, Code::Unavailable].get(chance.below(20) as usize).copied()
-        };
-        let refusal = |code| {
-            let status = Status { code, message: "because".to_owned() };
-            ServerMessage::Rejected { write_id, status }
-        };
-        if let Some(code) = refused {
-            return self.answers.push_back(refusal(code));
+        let waits = commit.follows.is_some_and(|follows| self.refused.contains(&follows));
+        if waits || (!mine && chance.below(20) == 0) {
+            self.refused.insert(id);
+            return Err(ModelError::new(Code::Unavailable, "because".to_owned()));
         }
-        match self.apply(&commit.writes, chance) {
-            Ok(version) => {
-                self.committed.insert(write_id, version);
-                let results = vec![WriteResult::default(); commit.writes.len()];
-                let answer = ServerMessage::Committed { write_id, version, results };
-                self.answers.push_back(answer);
-            }
-            Err(error) => self.answers.push_back(refusal(error.code)),
+        self.refused.remove(&id);
+        // The rules say the same every time; the load does not.
+        if !mine && Chance(id.0).below(20) == 0 {
+            return Err(ModelError::new(Code::PermissionDenied, "because".to_owned()));
         }
+        let stamp = commit.edit_time.filter(|_| commit.reads.is_empty());
+        let outcome = self.apply_stamped(&commit.writes, stamp, chance)?;
+        self.outcomes.insert(id, outcome.clone());
+        self.applied.push((commit.clone(), outcome.1.clone()));
+        Ok(outcome)
     }
 
     fn attach(&mut self, listen: &Listen, chance: &mut Chance) {
@@ -275,9 +325,13 @@ pub(super) fn is_cut(target: &Target) -> bool {
 }
 
 pub(super) fn welcome() -> ServerMessage {
+    welcome_at(0)
+}
+
+fn welcome_at(now: u64) -> ServerMessage {
     ServerMessage::Welcome(Welcome {
         protocol_version: 1,
-        server_time: Timestamp::default(),
+        server_time: Timestamp::from_micros(now as i64).unwrap(),
         session: String::new(),
         incarnation: Incarnation(1),
         limits: SessionLimits { frame_bytes: 1 << 20, targets: 100, commits_in_flight: 3 },

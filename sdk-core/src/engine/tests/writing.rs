@@ -145,9 +145,9 @@ fn commits_are_sent_in_order_a_few_at_a_time() {
         ");
     expect![[r#"
         send commit 1 rooms/a acknowledged=0 made=1000000
-        send commit 2 rooms/b acknowledged=0 made=1000001
+        send commit 2 rooms/b acknowledged=0 made=1000000
         write 1 committed @10
-        send commit 3 rooms/c acknowledged=0 made=1000002
+        send commit 3 rooms/c acknowledged=0 made=1000000
         write 2 committed @11
         write 3 committed @12
         send acknowledge 3
@@ -277,7 +277,7 @@ fn waiting_is_for_the_writes_made_before() {
     expect![[r#"
         settled 1
         send commit 1 rooms/a acknowledged=0 made=1000000
-        send commit 2 rooms/b acknowledged=0 made=1000001
+        send commit 2 rooms/b acknowledged=0 made=1000000
         write 2 committed @10
         settled 3
         write 4 committed @11

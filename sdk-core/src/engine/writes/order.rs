@@ -57,12 +57,11 @@ impl Order {
     }
 }
 
-/// Whether it matters when the edit was made. Increments and changes of collaborative fields count
-/// whenever they come.
+/// Whether it matters when the edit was made: even an increment has no effect on what was deleted later.
+/// Changes of collaborative fields count whenever they come.
 fn is_timed(write: &Write) -> bool {
     match &write.op {
-        WriteOp::Set(_) | WriteOp::Delete => true,
-        WriteOp::Update { mask, .. } => !mask.is_empty(),
+        WriteOp::Set(_) | WriteOp::Update { .. } | WriteOp::Delete => true,
         WriteOp::Merge(_) | WriteOp::Verify => false,
     }
 }

@@ -23,6 +23,15 @@ impl Batch {
         }
     }
 
+    /// What is to be stored again, as its edit has moved; what is not stored yet will be as it is.
+    fn moved(&mut self) -> Option<OutboxEntry> {
+        if !self.local || self.stored_edit == self.edit || self.state == State::Unstored {
+            return None;
+        }
+        self.stored_edit = self.edit;
+        Some(self.entry())
+    }
+
     /// The time of the edit as the server saw it.
     pub(super) fn effective(&self, version: Version) -> EditTime {
         match self.stamp() {
@@ -54,6 +63,17 @@ impl Outbox {
         turned
     }
 
+    /// Gives the last batch under way on one of the batch's documents; its edit is not earlier than that.
+    pub(super) fn follow_sent(&mut self, id: WriteId) -> Option<WriteId> {
+        let before = self.order.before(id, &self.batches.get(&id)?.writes);
+        let edit =
+            before.iter().filter_map(|id| self.batches.get(id)).map(|batch| batch.edit).max();
+        if let (Some(batch), Some(edit)) = (self.batches.get_mut(&id), edit) {
+            batch.edit = batch.edit.max(edit);
+        }
+        before.last().copied()
+    }
+
     /// What follows a batch on its documents is not earlier than it. Gives what was moved for that.
     pub(super) fn follow(
         &mut self,
@@ -65,31 +85,28 @@ impl Outbox {
         for write in writes {
             if let Some(next) = self.order.after(id, &write.path)
                 && let Some(batch) = self.batches.get_mut(&next)
-                && batch.edit < effective
             {
-                batch.edit = effective;
-                if batch.local && batch.state != State::Unstored {
-                    moved.push(batch.entry());
-                }
+                batch.edit = batch.edit.max(effective);
+                moved.extend(batch.moved());
             }
         }
         self.review_documents(writes);
         moved
     }
 
-    /// The edit clock has been aligned: moves the edits made before by so much, and keeps their order.
-    /// Gives what was moved.
-    pub(crate) fn align(&mut self, shift: i64) -> Vec<OutboxEntry> {
+    /// The edit clock has been aligned: moves the edits made before by so much, but not before what was
+    /// `known` then nor beyond `now`, and keeps their order. Gives what was moved.
+    pub(crate) fn align(&mut self, shift: i64, known: EditTime, now: EditTime) -> Vec<OutboxEntry> {
         let mut moved = Vec::new();
-        let mut last = EditTime(0);
+        let mut last = known;
         for id in &self.open {
             let Some(batch) = self.batches.get_mut(id) else { continue };
             if batch.making == Making::Unaligned {
                 batch.making = Making::Offline;
-                batch.edit = EditTime(batch.edit.0.saturating_add_signed(shift)).max(last);
-                if batch.local && batch.state != State::Unstored {
-                    moved.push(batch.entry());
-                }
+                batch.edit = EditTime(batch.edit.0.saturating_add_signed(shift)).min(now).max(last);
+                // How it was made has changed in any case.
+                batch.stored_edit = EditTime::NOW;
+                moved.extend(batch.moved());
             }
             last = last.max(batch.edit);
         }

@@ -9,7 +9,6 @@ use tidemark_protocol::model::{
 use super::entries::{self, Entry, EntryKind, append_indexed, invert};
 use super::list::{EntryList, KeyWrite, difference};
 use super::set::{CollectionIndexes, Composite, FieldSetting, IndexSet, governing};
-use crate::engine::collab::is_history;
 use crate::engine::keys::Keys;
 use crate::store::Key;
 
@@ -34,9 +33,6 @@ impl IndexSet {
         limit: usize,
         out: &mut Vec<KeyWrite>,
     ) -> Result<(), TooManyBytes> {
-        if is_history(path) {
-            return Ok(());
-        }
         let collection = self.collections.get(path.collection_id());
         let mut walk = Walk::new(keys, path, collection, limit);
         walk.fields(
@@ -75,9 +71,6 @@ impl IndexSet {
         document: &Document,
         encoded_bytes: usize,
     ) -> Result<(), ModelError> {
-        if is_history(&document.path) {
-            return Ok(());
-        }
         let collection = self.collections.get(document.path.collection_id());
         let indexes = 1 + collection.map_or(0, |it| it.maintained().count());
         if encoded_bytes / LEAST_BYTES_PER_ENTRY * indexes <= limits::INDEX_ENTRIES {
@@ -113,9 +106,7 @@ impl IndexSet {
     ) -> EntryList {
         let collection = self.collections.get(document.path.collection_id());
         let mut walk = Walk::new(keys, &document.path, collection, limit);
-        if !is_history(&document.path) {
-            walk.fields(&NO_FIELDS, &document.fields);
-        }
+        walk.fields(&NO_FIELDS, &document.fields);
         walk.added
     }
 
