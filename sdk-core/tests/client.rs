@@ -14,7 +14,7 @@ use tidemark_core::runtime::native::NativeRuntime;
 use tidemark_core::runtime::{Runtime, Task, Transport};
 use tidemark_core::{
     Aggregate, ChangeKind, Client, Code, ConnectionState, DistanceMeasure, DocumentSnapshot, Error,
-    FieldValue, Operator, Value, Version,
+    FieldValue, Operator, Source, Value, Version,
 };
 use tidemark_protocol::model::{
     AggregateQuery, AggregateState, Document, DocumentPath, Incarnation, Query, Target, TargetId,
@@ -506,8 +506,14 @@ async fn without_a_network_things_wait_or_say_so() {
     let (client, server) = start();
     client.disable_network();
     let doc = client.doc("rooms/a").unwrap();
-    let mut write = doc.set(&message(1));
     assert_eq!(doc.get().await.unwrap_err().code(), Code::Unavailable);
+    let mut write = doc.set(&message(1));
+    assert!(doc.get().await.unwrap().metadata().from_cache);
+    assert_eq!(doc.get_from(Source::Server).await.unwrap_err().code(), Code::Unavailable);
+    let found = doc.parent().query().get().await.unwrap();
+    assert!(found.len() == 1 && found.metadata().from_cache && found.metadata().has_pending_writes);
+    let counted = doc.parent().count().get().await.unwrap();
+    assert!(counted.count() == Some(1) && counted.metadata().from_cache);
     let snapshot = doc.listen().next().await.unwrap().unwrap();
     assert!(snapshot.exists() && snapshot.metadata().from_cache);
     assert!(futures::poll!(&mut write).is_pending());

@@ -25,6 +25,9 @@ use crate::snapshot::{DocumentSnapshot, SnapshotMetadata};
 /// A document, and whether it shows pending writes.
 pub(super) type Row = (Arc<Document>, bool);
 
+/// What the server told last of a document, if it exists, and as of when.
+pub(super) type Base = (Option<Arc<Document>>, Version);
+
 /// What the cache says of a document, and this client's pending writes make of it.
 pub(super) enum Local {
     /// Neither the cache nor a pending write tells what it is.
@@ -110,10 +113,7 @@ impl Engine {
     }
 
     /// What the server told last of a document, and as of when; none if that is not known.
-    pub(super) fn base(
-        &mut self,
-        path: &DocumentPath,
-    ) -> Result<Option<(Option<Arc<Document>>, Version)>, CacheError> {
+    pub(super) fn base(&mut self, path: &DocumentPath) -> Result<Option<Base>, CacheError> {
         if let Some(remote) = self.documents.remote(path) {
             return Ok(Some(remote));
         }

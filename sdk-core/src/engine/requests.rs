@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tidemark_protocol::model::{Code, Document, ModelError, Query, Value, Version, Write, WriteOp};
 use tidemark_protocol::wire::client::ClientMessage;
 use tidemark_protocol::wire::codec::{decode_document, encode_client};
@@ -353,9 +354,7 @@ fn estimate_write(write: &Write) -> usize {
         WriteOp::Set(fields) | WriteOp::Update { fields, .. } => {
             fields.iter().map(|(name, value)| name.len() + Value::size(value)).sum()
         }
-        WriteOp::Merge(collaboration) => {
-            collaboration.changes.iter().map(|change| change.len()).sum()
-        }
+        WriteOp::Merge(collaboration) => collaboration.changes.iter().map(Bytes::len).sum(),
         WriteOp::Delete | WriteOp::Verify => 0,
     };
     // The operands of transforms are not measured: any large one deserves the exact way.

@@ -10,7 +10,11 @@ mod listening;
 mod outbox;
 mod properties;
 mod requesting;
+<<<<<<< working
+mod resuming;
+=======
 mod restarting;
+>>>>>>> C
 mod script;
 pub(super) mod server;
 mod windows;

@@ -8,8 +8,8 @@ use tidemark_protocol::model::*;
 use tidemark_protocol::wire::client::{ClientMessage, Commit, Listen};
 use tidemark_protocol::wire::codec::encode_document;
 use tidemark_protocol::wire::server::{
-    AggregateResult, Aggregated, Changes, QueryResult, Removal, ServerMessage, SessionLimits,
-    Status, Welcome,
+    AggregateResult, Aggregated, Changes, DigestResult, QueryResult, Removal, ServerMessage,
+    SessionLimits, Status, Welcome,
 };
 
 /// The one document that nobody else writes: its increments are counted.
@@ -39,6 +39,16 @@ pub(super) type State = BTreeMap<DocumentPath, Document>;
 #[derive(Default)]
 pub(super) struct Server {
     history: Vec<(Version, State)>,
+<<<<<<< working
+    committed: BTreeMap<WriteId, Version>,
+    /// Tokens from before are too old.
+    pub(super) log_start: Version,
+    /// Others are not: by chance some are forgotten.
+    pub(super) keeps_all: bool,
+    /// How many members and fingerprints were sent in digests, and how many documents at all.
+    pub(super) compared: usize,
+    pub(super) documents: usize,
+=======
     /// When documents were deleted that do not exist.
     deleted: BTreeMap<DocumentPath, EditTime>,
     /// Its clock, in microseconds; versions follow it.
@@ -52,6 +62,7 @@ pub(super) struct Server {
     pub(super) applied: Vec<(Commit, Vec<WriteResult>)>,
     /// The writes that were refused for now, of the present connection.
     refused: BTreeSet<WriteId>,
+>>>>>>> C
     /// Of the present connection.
     pub(super) targets: BTreeMap<TargetId, Target>,
     pub(super) sent: VecDeque<ServerMessage>,
@@ -86,6 +97,13 @@ pub(super) fn result(target: &Target, state: &State) -> Vec<Document> {
     }
 }
 
+fn size_of_answer(answer: &DigestAnswer) -> usize {
+    match &answer.part {
+        DigestPart::Members(members) => members.len(),
+        DigestPart::Children(prints) => prints.len(),
+    }
+}
+
 pub(super) fn computed(aggregate: &AggregateQuery, state: &State) -> Vec<Value> {
     let mut running = AggregateState::new(&aggregate.aggregations);
     let documents = result(&Target::Query(aggregate.query.clone()), state);
@@ -96,6 +114,12 @@ pub(super) fn computed(aggregate: &AggregateQuery, state: &State) -> Vec<Value> 
 impl Server {
     pub(super) fn state(&self) -> (Version, State) {
         self.history.last().cloned().unwrap_or((Version(1), State::new()))
+    }
+
+    /// The state as of a version.
+    pub(super) fn at(&self, version: Version) -> State {
+        let then = self.history.iter().rev().find(|(at, _)| *at <= version);
+        then.map(|(_, state)| state.clone()).unwrap_or_default()
     }
 
     fn group(id: TargetId) -> u32 {
@@ -118,6 +142,7 @@ impl Server {
 
     fn send(&mut self, mut changes: Changes, version: Version, partial: bool, chance: &mut Chance) {
         changes.version = version;
+        self.documents += changes.documents.len();
         // Sometimes in pieces.
         while changes.documents.len() > 1 && chance.below(3) == 0 {
             let documents = vec![changes.documents.remove(0)];
@@ -213,7 +238,8 @@ impl Server {
             ClientMessage::Get { request, paths } => {
                 let (version, state) = self.state();
                 let found = paths.iter().filter_map(|path| state.get(path));
-                let documents = found.map(encode_document).collect();
+                let documents: Vec<_> = found.map(encode_document).collect();
+                self.documents += documents.len();
                 let result = QueryResult { request, version, documents, ..QueryResult::default() };
                 self.sent.push_back(ServerMessage::Result(result));
             }
@@ -234,8 +260,25 @@ impl Server {
                 self.sent
                     .push_back(ServerMessage::Pong { nonce, server_time: Timestamp::default() });
             }
+<<<<<<< working
+            ClientMessage::Digest { request, target, nodes } => {
+                let (version, state) = self.state();
+                let members = result(&target, &state);
+                let members = members.into_iter().map(|it| (it.path, it.update_version));
+                let tree = DigestTree::new(members);
+                assert!(nodes.iter().all(|node| node.is_valid()));
+                assert!(nodes.len() <= limits::DIGEST_NODES);
+                let answer = |node: DigestNode| DigestAnswer { node, part: tree.answer(node) };
+                let nodes: Vec<_> = nodes.into_iter().map(answer).collect();
+                self.compared += nodes.iter().map(size_of_answer).sum::<usize>();
+                let result = DigestResult { request, version, nodes };
+                self.sent.push_back(ServerMessage::DigestResult(result));
+            }
+            ClientMessage::Acknowledge { .. } => {}
+=======
             ClientMessage::Acknowledge { through } => self.acknowledge(through),
             ClientMessage::Digest { .. } => {}
+>>>>>>> C
         }
     }
 
@@ -301,7 +344,15 @@ impl Server {
             self.sent.push_back(ServerMessage::Current { version });
             return;
         }
-        let forgotten = chance.below(5) == 0;
+        let old = listen.resume.is_some_and(|token| token.version < self.log_start);
+        let forgotten = old || (!self.keeps_all && chance.below(5) == 0);
+        if forgotten && listen.resume.is_some() && listen.reconciles {
+            self.targets.remove(&id);
+            // In place of the Listening that was sent before.
+            self.sent.pop_back();
+            let reason = "forgotten".to_owned();
+            return self.sent.push_back(ServerMessage::Stale { target: id, reason });
+        }
         let before = match listen.resume {
             Some(token) if !forgotten => {
                 let then = self.history.iter().rev().find(|(at, _)| *at <= token.version);
