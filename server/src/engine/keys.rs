@@ -7,6 +7,7 @@
 //! | `l` | commit version | [`LogRecord`](super::records::LogRecord) |
 //! | `t` | document path | [`TombstoneRecord`](super::records::TombstoneRecord) |
 //! | `u` | commit version, document path | nothing: the tombstones by age |
+//! | `a` | document path, id, part | former epochs of its collaborative fields, see [`super::collab`] |
 //! | `c` | client id | [`ClientRecord`](super::records::ClientRecord) |
 //! | `x` | collection, field, kind, value, document id | automatic indexes, see [`super::index`] |
 //! | `y` | index, collection unless of a group, values, document id or path | declared indexes |
@@ -28,6 +29,7 @@ const DOCUMENTS: u8 = b'd';
 const LOG: u8 = b'l';
 const TOMBSTONES: u8 = b't';
 const TOMBSTONE_AGES: u8 = b'u';
+const ARCHIVE: u8 = b'a';
 const CLIENTS: u8 = b'c';
 const FIELD_INDEXES: u8 = b'x';
 const COMPOSITES: u8 = b'y';
@@ -139,6 +141,32 @@ impl Keys {
         let mut tombstone = self.table(TOMBSTONES, path.len());
         tombstone.extend_from_slice(path);
         Some((Version(u64::from_be_bytes(*version)), tombstone))
+    }
+
+    fn archive_prefix(self, path: &DocumentPath) -> Key {
+        let mut out = self.table(ARCHIVE, path.as_str().len() + 24);
+        // Not as segments: what is below the document is not to be among its own.
+        key::encode_bytes(path.as_str().as_bytes(), &mut out);
+        out
+    }
+
+    /// The former epochs of a document.
+    pub(super) fn archive(self, path: &DocumentPath) -> KeyRange {
+        KeyRange::prefix(&self.archive_prefix(path))
+    }
+
+    pub(super) fn archive_part(self, path: &DocumentPath, id: u64, part: u64) -> Key {
+        let mut out = self.archive_prefix(path);
+        out.extend_from_slice(&id.to_be_bytes());
+        out.extend_from_slice(&part.to_be_bytes());
+        out
+    }
+
+    /// The id and the part in the key of a former epoch of this document.
+    pub(super) fn archive_entry(self, path: &DocumentPath, key: &[u8]) -> Option<(u64, u64)> {
+        let rest = key.strip_prefix(&self.archive_prefix(path)[..])?;
+        let (id, part) = rest.split_first_chunk()?;
+        Some((u64::from_be_bytes(*id), u64::from_be_bytes(part.try_into().ok()?)))
     }
 
     pub(super) fn client(self, client: ClientId) -> Key {

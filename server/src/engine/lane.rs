@@ -14,6 +14,7 @@ use tidemark_protocol::wire::server::{ServerMessage, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Admission;
+use super::collab::Collab;
 use super::commit::CommitRecord;
 use super::connection::ConnectionId;
 use super::error::{EngineError, Rejection};
@@ -89,6 +90,8 @@ pub(super) struct Lane {
     /// Told when there is work in the background.
     index_work: watch::Sender<()>,
     collections: KnownCollections,
+    /// The histories of collaborative fields that are in memory, as of the last durable batch.
+    collab: Collab,
     outcomes: Outcomes,
     /// What was refused for now on the newest connection of each client.
     refusals: HashMap<ClientId, (ConnectionId, Refusals)>,
@@ -127,6 +130,7 @@ impl Lane {
         published: Published,
     ) -> Lane {
         let outcomes = Outcomes::default();
+        let collab = Collab::new(shared.options.collaborative_bytes);
         let Published { snapshot, indexes, .. } = published;
         shared.metrics.index_builds.set(indexes.under_way());
         Lane {
@@ -139,6 +143,7 @@ impl Lane {
             indexes,
             index_work: watch::Sender::new(()),
             collections: KnownCollections::default(),
+            collab,
             outcomes,
             refusals: HashMap::new(),
             trimming: Trimming::default(),
@@ -204,8 +209,11 @@ impl Lane {
     fn new_batch(&mut self) -> Building {
         let (snapshot, indexes) = (Arc::clone(&self.snapshot), Arc::clone(&self.indexes));
         let collections = std::mem::take(&mut self.collections);
+        // Forgotten unless the batch becomes durable.
+        let collab = Collab::new(self.shared.options.collaborative_bytes);
+        let collab = std::mem::replace(&mut self.collab, collab);
         Building {
-            stage: Stage::new(self.keys, snapshot, indexes, collections),
+            stage: Stage::new(self.keys, snapshot, indexes, collections, collab),
             commits: Vec::new(),
             tombstones: Vec::new(),
             index: Vec::new(),
@@ -362,7 +370,8 @@ impl Lane {
             Some(_) => false,
             None => match self.write(&commits, &tombstones, index, last_version).await {
                 Ok(()) => {
-                    self.collections = stage.into_collections();
+                    (self.collections, self.collab) = stage.into_known();
+                    self.collab.shrink();
                     true
                 }
                 Err(error) => {

@@ -25,6 +25,9 @@ pub struct DatabaseOptions {
     pub replay_bytes: usize,
     /// How often an idle listening connection is told that the version has moved.
     pub heartbeat: Duration,
+    /// How many bytes the history of a document's collaborative fields may have before one without a
+    /// past takes its place, if that is much smaller.
+    pub collaborative_bytes: usize,
     /// Documents that a build of an index reads between two batches of commits.
     pub index_chunk: usize,
 }
@@ -41,6 +44,7 @@ impl Default for DatabaseOptions {
             reads_in_flight: 100,
             replay_bytes: 64 << 20,
             heartbeat: Duration::from_secs(15),
+            collaborative_bytes: 1 << 20,
             index_chunk: 256,
         }
     }

@@ -10,6 +10,7 @@ use tidemark_protocol::model::{
     WriteResult, apply_write, check_precondition, validate_commit,
 };
 
+use super::collab::{self, Collab, View};
 use super::commit::{Change, Stored};
 use super::error::{EngineError, Rejection};
 use super::index::{IndexSet, KeyWrite, KnownCollections, TooManyBytes, write_bytes};
@@ -54,7 +55,10 @@ pub(super) struct Stage {
     snapshot: Arc<dyn Snapshot>,
     indexes: Arc<IndexSet>,
     collections: KnownCollections,
+    collab: Collab,
     documents: Documents,
+    /// What the commits have written to the archive of collaborative fields.
+    archived: Vec<KeyWrite>,
 }
 
 /// What a staged commit changed and what its author is told.
@@ -71,24 +75,49 @@ pub(super) struct Staged {
 }
 
 impl Stage {
-    /// `collections` must come back through [`Stage::into_collections`], or be forgotten, because
-    /// the batch may not become durable.
+    /// `collections` and `collab` must come back through [`Stage::into_known`], or be forgotten,
+    /// because the batch may not become durable.
     pub(super) fn new(
         keys: Keys,
         snapshot: Arc<dyn Snapshot>,
         indexes: Arc<IndexSet>,
         collections: KnownCollections,
+        collab: Collab,
     ) -> Stage {
-        Stage { keys, snapshot, indexes, collections, documents: HashMap::new() }
+        let (documents, archived) = (HashMap::new(), Vec::new());
+        Stage { keys, snapshot, indexes, collections, collab, documents, archived }
     }
 
-    /// The collections that are known when the batch is durable.
-    pub(super) fn into_collections(self) -> KnownCollections {
-        self.collections
+    /// The collections and the histories that are known when the batch is durable.
+    pub(super) fn into_known(self) -> (KnownCollections, Collab) {
+        (self.collections, self.collab)
     }
 
     /// Applies a commit at its time, or rejects it as a whole.
     pub(super) async fn apply(
+        &mut self,
+        writes: &[Write],
+        reads: &[Read],
+        at: CommitTime,
+    ) -> Result<Staged, Rejection> {
+        let archived = self.archived.len();
+        let mut staged = self.try_apply(writes, reads, at).await;
+        match &mut staged {
+            Ok(staged) => {
+                let entries = &self.archived[archived..];
+                staged.stored_bytes += entries.iter().map(write_bytes).sum::<usize>();
+                staged.index.extend_from_slice(entries);
+                self.collab.staged();
+            }
+            Err(_) => {
+                self.archived.truncate(archived);
+                self.collab.refused();
+            }
+        }
+        staged
+    }
+
+    async fn try_apply(
         &mut self,
         writes: &[Write],
         reads: &[Read],
@@ -121,15 +150,50 @@ impl Stage {
             self.read_tombstone(&write.path, &mut current).await?;
         }
         let before = current.stored.as_deref().map(|stored| &stored.document);
-        let Applied { document, deleted, result, changed } =
-            apply_write(before, current.deleted_at(), write, at)?;
+        let applied = if collab::concerns(before, write) {
+            self.write_collaborative(own, write, &current, at).await?
+        } else {
+            apply_write(before, current.deleted_at(), write, at)?
+        };
+        let Applied { document, deleted, result, changed } = applied;
+        let is_raised = deleted > current.deleted_at();
         let deleted = Deleted::At(deleted);
         if changed {
             own.put(&write.path, State { stored: document.map(Stored::encode), deleted });
-        } else if current.stored.is_none() && current.deleted != deleted {
+        } else if current.stored.is_none() && is_raised {
+            // A delete of nothing that was made after what is remembered.
             own.put(&write.path, State { stored: None, deleted });
         }
         Ok(result)
+    }
+
+    /// Applies a write to a document with collaborative fields. Their history goes with the commit.
+    async fn write_collaborative(
+        &mut self,
+        own: &mut Own,
+        write: &Write,
+        current: &State,
+        at: CommitTime,
+    ) -> Result<Applied, Rejection> {
+        let view = View {
+            keys: self.keys,
+            snapshot: &self.snapshot,
+            staged: &self.documents,
+            own: &own.documents,
+            archived: &self.archived,
+        };
+        let before = current.stored.as_deref().map(|stored| &stored.document);
+        let written = self.collab.write(view, before, current.deleted_at(), write, at).await?;
+        self.archived.extend(written.archive);
+        for (path, document) in written.history {
+            let before = self.current(&path).await?;
+            let stored = document.map(Stored::encode);
+            if stored.is_some() || before.stored.is_some() || own.documents.contains_key(&path) {
+                // Without a tombstone: only the server writes there.
+                own.put(&path, State { stored, deleted: Deleted::Unread });
+            }
+        }
+        Ok(written.applied)
     }
 
     /// A document as a write of the commit finds it.
@@ -175,7 +239,7 @@ impl Stage {
                 self.indexes.check(self.keys, &after.document, after.bytes.len())?;
             }
             let at = index.len();
-            if before.is_none() && after.is_some() {
+            if before.is_none() && after.is_some() && !collab::is_history(path) {
                 let collection = path.parent();
                 if !new_collections.contains(&collection)
                     && self.collections.is_new(self.keys, &self.snapshot, &collection).await?

@@ -34,14 +34,7 @@ impl World {
 
     pub(crate) async fn connect(&self, client: u8) -> Client {
         let connection = self.database.connect(ClientId([client; 16]), WriteId(0)).await.unwrap();
-        Client {
-            connection,
-            targets: BTreeMap::new(),
-            dropped: BTreeSet::new(),
-            groups: BTreeMap::new(),
-            at: Version::NONE,
-            write: 0,
-        }
+        Client::new(connection)
     }
 }
 
@@ -76,6 +69,17 @@ pub(crate) enum Seen {
 }
 
 impl Client {
+    pub(crate) fn new(connection: Connection) -> Client {
+        Client {
+            connection,
+            targets: BTreeMap::new(),
+            dropped: BTreeSet::new(),
+            groups: BTreeMap::new(),
+            at: Version::NONE,
+            write: 0,
+        }
+    }
+
     pub(crate) async fn listen(&mut self, id: u32, target: Target, resume: Option<ResumeToken>) {
         if resume.is_none() {
             self.targets.insert(id, Copy::default());

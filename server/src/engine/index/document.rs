@@ -9,6 +9,7 @@ use tidemark_protocol::model::{
 use super::entries::{self, Entry, EntryKind, append_indexed, invert};
 use super::list::{EntryList, KeyWrite, difference};
 use super::set::{CollectionIndexes, Composite, FieldSetting, IndexSet, governing};
+use crate::engine::collab::is_history;
 use crate::engine::keys::Keys;
 use crate::store::Key;
 
@@ -33,6 +34,9 @@ impl IndexSet {
         limit: usize,
         out: &mut Vec<KeyWrite>,
     ) -> Result<(), TooManyBytes> {
+        if is_history(path) {
+            return Ok(());
+        }
         let collection = self.collections.get(path.collection_id());
         let mut walk = Walk::new(keys, path, collection, limit);
         walk.fields(
@@ -71,6 +75,9 @@ impl IndexSet {
         document: &Document,
         encoded_bytes: usize,
     ) -> Result<(), ModelError> {
+        if is_history(&document.path) {
+            return Ok(());
+        }
         let collection = self.collections.get(document.path.collection_id());
         let indexes = 1 + collection.map_or(0, |it| it.maintained().count());
         if encoded_bytes / LEAST_BYTES_PER_ENTRY * indexes <= limits::INDEX_ENTRIES {
@@ -106,7 +113,9 @@ impl IndexSet {
     ) -> EntryList {
         let collection = self.collections.get(document.path.collection_id());
         let mut walk = Walk::new(keys, &document.path, collection, limit);
-        walk.fields(&NO_FIELDS, &document.fields);
+        if !is_history(&document.path) {
+            walk.fields(&NO_FIELDS, &document.fields);
+        }
         walk.added
     }
 

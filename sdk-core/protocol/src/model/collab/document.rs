@@ -51,6 +51,15 @@ impl TextUnit {
     }
 }
 
+/// What merging changes did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Merged {
+    /// What changed in the values.
+    pub patches: Vec<CollabPatch>,
+    /// The changes that were not known.
+    pub new: Vec<Bytes>,
+}
+
 /// A collaborative field's root object.
 #[derive(Clone, Debug)]
 pub(super) struct Root {
@@ -180,8 +189,20 @@ impl CollabDocument {
         &mut self,
         changes: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Vec<CollabPatch>, CollabError> {
+        Ok(self.merge(changes)?.patches)
+    }
+
+    /// As [`CollabDocument::apply`]; tells as well which of the changes were not known.
+    pub fn merge<'a>(
+        &mut self,
+        changes: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Merged, CollabError> {
         let changes = changes.into_iter().map(check_change).collect::<Result<Vec<_>, _>>()?;
-        self.apply_checked(changes, &mut |_| ())
+        let mut new = Vec::new();
+        let patches = self.apply_checked(changes, &mut |change| {
+            new.push(Bytes::copy_from_slice(change.raw_bytes()));
+        })?;
+        Ok(Merged { patches, new })
     }
 
     /// As [`CollabDocument::apply`], of changes in the chunks that the server stored: several in
@@ -343,6 +364,12 @@ impl CollabDocument {
             self.max_op = self.max_op.max(change.max_op());
             self.outgoing.push(Bytes::copy_from_slice(change.raw_bytes()));
         }
+    }
+
+    /// Whether it holds the changes with these hashes.
+    pub fn has(&mut self, heads: &[[u8; 32]]) -> bool {
+        self.commit_local();
+        heads.iter().all(|hash| self.knows(&ChangeHash(*hash)))
     }
 
     /// Whether there are local edits that were not taken yet.

@@ -56,10 +56,11 @@ impl CollabDocument {
     /// What a document holds that begins with these changes and the plain values in them, without
     /// the edits upon those: what a writer saw who did not know that fields are collaborative.
     pub fn beginning<'a>(
-        changes: impl IntoIterator<Item = &'a [u8]>,
+        actor: &[u8],
         unit: TextUnit,
+        changes: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<CollabDocument, CollabError> {
-        let mut beginning = CollabDocument::new(b"beginning", unit);
+        let mut beginning = CollabDocument::new(actor, unit);
         for bytes in changes {
             let change = super::change::check_change(bytes)?;
             if seed::is_import(&change) || change.actor_id().to_bytes().starts_with(b"seed") {

@@ -22,7 +22,7 @@ mod undo;
 mod value;
 
 pub use change::{MAX_CHANGE_BYTES, MAX_CHANGE_OPS, check_change};
-pub use document::{CollabDocument, PART_BYTES, TextUnit};
+pub use document::{CollabDocument, Merged, PART_BYTES, TextUnit};
 pub use edit::{CollabCursor, Expand, Mark, Side};
 pub use epoch::rebase_late;
 pub use error::CollabError;

@@ -113,6 +113,9 @@ proptest! {
                 sent.extend(changes);
             }
         }
+        for replica in &mut replicas {
+            sent.extend(replica.take_changes());
+        }
         for (replica, from) in replicas.iter_mut().zip(received) {
             replica.apply(sent[from..].iter().map(|it| &it[..])).unwrap();
         }
@@ -244,4 +247,30 @@ proptest! {
         let count = 8 + 10 * i64::try_from(late.len()).unwrap();
         prop_assert_eq!(new.value("count"), Some(Value::from(count)));
     }
+}
+
+#[test]
+fn epochs_that_were_stored_take_late_changes() {
+    let mut old = document(1);
+    old.splice("text", 0, 0, "end").unwrap();
+    let mut client = document(2);
+    send(&mut old, &mut [&mut client]);
+    let mut new = old.fresh(b"server", |_| true).unwrap();
+    let mut carried = new.heads();
+    for (round, text) in [" of", " it", "!"].into_iter().enumerate() {
+        new.splice("text", 0, 0, "-").unwrap();
+        let end = client.length("text", &[]).unwrap();
+        client.splice("text", end, 0, text).unwrap();
+        let changes = client.take_changes();
+        let changes = changes.iter().map(|it| &it[..]);
+        let (made, now) = rebase_late(&mut old, changes, &mut new, &carried).unwrap();
+        assert_eq!(made.len(), 1, "round {round}");
+        carried = now;
+        for stored in [&mut old, &mut new] {
+            let parts = stored.save();
+            let parts = parts.iter().map(|it| &it[..]);
+            *stored = CollabDocument::load(b"server", TextUnit::CodePoints, parts, []).unwrap();
+        }
+    }
+    assert_eq!(new.text("text").unwrap(), "---end of it!");
 }
