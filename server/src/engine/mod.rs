@@ -8,6 +8,7 @@
 mod attach;
 mod catalog;
 mod coalesce;
+mod collab;
 mod commit;
 mod connection;
 mod delta;
