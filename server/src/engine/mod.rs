@@ -38,6 +38,7 @@ mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tidemark_protocol::model::{ClientId, Code, Incarnation, Timestamp, Version, WriteId};
 use tidemark_protocol::wire::server::{ServerMessage, Status};
@@ -61,6 +62,11 @@ use shared::{ADMISSION_BYTES, ADMISSION_UNIT, Published, Shared};
 const BATCH_QUEUE: usize = 16;
 /// Commands that may wait for the fan-out before connections do.
 const COMMAND_QUEUE: usize = 1_024;
+
+/// When a connection that another of its client has replaced may come again. Never would be too late: a
+/// Hello that was long under way can replace the connection that the client has now. Soon would let two
+/// copies of one client push each other out all the time.
+const TAKEN_OVER: Duration = Duration::from_secs(5);
 
 /// Names a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,7 +183,7 @@ impl Database {
         if let Some(former) = self.shared.register(client, id, &outbox) {
             let message = "another connection of this client has taken over".to_owned();
             let status = Status { code: Code::Aborted, message };
-            former.send(&ServerMessage::GoAway { status, reconnect_after: None });
+            former.send(&ServerMessage::GoAway { status, reconnect_after: Some(TAKEN_OVER) });
             former.close();
         }
         let (shared, lane) = (Arc::clone(&self.shared), self.lane.clone());

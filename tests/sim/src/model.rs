@@ -12,7 +12,7 @@ use tidemark_protocol::model::{
 /// Later than every edit.
 pub const PENDING: u64 = u64::MAX;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Doc {
     fields: Fields,
     /// When the document as a whole was written.
@@ -88,7 +88,7 @@ fn put(fields: &mut Fields, path: &[String], value: Option<Value>) {
 }
 
 /// The documents at one moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Documents {
     docs: BTreeMap<DocumentPath, Doc>,
     /// When those that do not exist were deleted.

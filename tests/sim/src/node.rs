@@ -295,7 +295,7 @@ impl Node {
                 life: self.life,
                 told: None,
                 id: None,
-                edit: None,
+                asked: Vec::new(),
                 committed: None,
                 rejected: false,
             });

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidemark_protocol::model::Version;
 use tidemark_protocol::wire::codec;
 use tidemark_protocol::wire::server::SessionLimits;
 use tidemark_server::clock::Clock;
@@ -151,7 +152,10 @@ impl Session {
         match action {
             Action::Commit(commit) => {
                 if let Some(client) = self.client {
-                    self.host.tap.asked(client, &commit);
+                    // The version that it would get now, at the earliest.
+                    let now = u64::try_from(self.host.clock.now().as_micros()).unwrap_or(0);
+                    let next = self.host.database.version().0 + 1;
+                    self.host.tap.asked(client, &commit, Version(now.max(next)));
                 }
                 connection.commit(commit, None).await;
             }
@@ -163,6 +167,7 @@ impl Session {
             Action::Aggregate { request, aggregate, explain } => {
                 connection.aggregate(request, aggregate, explain);
             }
+            Action::Digest { request, target, nodes } => connection.digest(request, target, nodes),
             Action::Connect(_)
             | Action::Send(_)
             | Action::Ping

@@ -34,8 +34,8 @@ pub struct Intent {
     pub told: Option<(u64, Result<Version, Code>)>,
     /// Under which id the server was asked.
     pub id: Option<WriteId>,
-    /// When it was made, if the server was told.
-    pub edit: Option<EditTime>,
+    /// How the server was asked for it, each time: its clock then, and when it was said to be made.
+    pub asked: Vec<(Version, Option<EditTime>)>,
     /// The server's word.
     pub committed: Option<Version>,
     /// Whether the server refused it for good.
@@ -43,6 +43,19 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// When it was made, as the server was told when it carried it out. Later copies only ask what
+    /// became of it: they came when its version had passed.
+    pub fn edit(&self) -> Option<EditTime> {
+        let version = self.committed.unwrap_or_default();
+        let before = self.asked.iter().rev().find(|(at, _)| *at <= version);
+        before.or(self.asked.first()).and_then(|(_, edit)| *edit)
+    }
+
+    /// When it was made, in all ways that the server was told.
+    pub fn edits(&self) -> impl Iterator<Item = EditTime> {
+        self.asked.iter().filter_map(|(_, edit)| *edit)
+    }
+
     /// Whether the server has decided about it.
     pub fn is_answered(&self) -> bool {
         self.committed.is_some() || self.rejected
@@ -73,8 +86,8 @@ impl Tap {
     }
 
     /// The server is asked for a commit.
-    pub fn asked(&self, client: ClientId, commit: &Commit) {
-        self.record().asked(client, commit);
+    pub fn asked(&self, client: ClientId, commit: &Commit, now: Version) {
+        self.record().asked(client, commit, now);
     }
 
     /// The server says something to a client.
@@ -106,10 +119,11 @@ impl Record {
         self.broken.get_or_insert(Broken { invariant, why });
     }
 
-    fn asked(&mut self, client: ClientId, commit: &Commit) {
+    fn asked(&mut self, client: ClientId, commit: &Commit, now: Version) {
         let Some(client) = self.clients.get(&client).copied() else { return };
         let key = (client, commit.write_id);
-        if let Some(intent) = self.ids.get(&key).map(|at| &self.intents[*at]) {
+        if let Some(intent) = self.ids.get(&key).map(|at| &mut self.intents[*at]) {
+            intent.asked.push((now, commit.edit_time));
             if intent.writes != commit.writes {
                 let why = format!("client {client} used write id {} twice", commit.write_id);
                 self.breaks(Invariant::AppliedOnce, why);
@@ -130,7 +144,7 @@ impl Record {
         self.ids.insert(key, at);
         let intent = &mut self.intents[at];
         intent.id = Some(commit.write_id);
-        intent.edit = commit.edit_time;
+        intent.asked.push((now, commit.edit_time));
         let early = intent.local && intent.stored != intent.id;
         if early {
             let why = format!(

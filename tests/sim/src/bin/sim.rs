@@ -46,6 +46,9 @@ enum Command {
         /// Where the plans of failures go.
         #[arg(long, default_value = "target/sim")]
         plans: PathBuf,
+        /// Leaves out steps whose name begins so, such as `Crash`.
+        #[arg(long)]
+        without: Vec<String>,
         /// Writes failing plans as they are.
         #[arg(long)]
         as_is: bool,
@@ -62,9 +65,9 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::Run { seeds, steps, first, threads, tolerate, plans, as_is } => {
+        Command::Run { seeds, steps, first, threads, tolerate, plans, without, as_is } => {
             let shrinking = if as_is { 0 } else { SHRINKING };
-            let many = Many { first, seeds, steps, tolerate, plans, shrinking };
+            let many = Many { first, seeds, steps, tolerate, plans, without, shrinking };
             many.run(threads)
         }
         Command::Replay { file, shrink } => replay(&file, shrink),
@@ -77,6 +80,7 @@ struct Many {
     steps: usize,
     tolerate: usize,
     plans: PathBuf,
+    without: Vec<String>,
     shrinking: usize,
 }
 
@@ -98,13 +102,22 @@ impl Many {
         Ok(())
     }
 
+    fn plan(&self, seed: u64) -> Plan {
+        let mut plan = plan(seed, self.steps);
+        plan.steps.retain(|step| {
+            let name = format!("{:?}", step.what);
+            !self.without.iter().any(|left_out| name.starts_with(left_out))
+        });
+        plan
+    }
+
     fn work(&self, next: &AtomicU64, sum: &Mutex<(Report, u64, Vec<String>)>) {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= self.first + self.seeds {
                 return;
             }
-            let plan = plan(seed, self.steps);
+            let plan = self.plan(seed);
             let outcome = run(&plan, None);
             let failed = outcome.as_ref().err().map(|broken| {
                 self.failed(seed, Failing { plan: plan.clone(), broken: broken.clone() })
