@@ -1,5 +1,7 @@
 //! The client: builds the driver and hands it commands. A handle only; it decides nothing.
 
+mod storage;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +15,7 @@ use tidemark_protocol::model::{
 use tidemark_protocol::wire::server::Explanation;
 
 use crate::aggregate::AggregateSnapshot;
-use crate::cache::{Cache, MemoryCache};
+use crate::cache::Cache;
 use crate::driver::{Command, Driver, Inbox, Promise};
 use crate::engine::{Answer, ListenerId, Request, Settings, Source};
 use crate::error::Error;
@@ -25,6 +27,8 @@ use crate::runtime::Runtime;
 use crate::snapshot::{DocumentSnapshot, QuerySnapshot};
 use crate::subscription::{ConnectionStates, ListenOptions, Listener, StateCell};
 use crate::write::Batch;
+
+use storage::Storage;
 
 const DEFAULT_PATH: &str = "/v1/sync";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -57,7 +61,8 @@ pub struct ClientBuilder {
     agent: String,
     request_timeout: Duration,
     runtime: Option<Arc<dyn Runtime>>,
-    cache: Box<dyn Cache>,
+    storage: Storage,
+    cache_size: Option<u64>,
 }
 
 impl ClientBuilder {
@@ -100,19 +105,44 @@ impl ClientBuilder {
 
     /// Where documents and pending writes are kept; in memory unless told.
     pub fn cache(mut self, cache: Box<dyn Cache>) -> Self {
-        self.cache = cache;
+        self.storage = Storage::Other(cache);
         self
+    }
+
+    /// Keeps documents and pending writes in this folder, which is made if need be: they are there in the
+    /// next run, with or without a network. Each project and database has a cache of its own in it, and
+    /// each cache has one client at a time.
+    #[cfg(feature = "native")]
+    pub fn cache_dir(mut self, folder: impl AsRef<std::path::Path>) -> Self {
+        self.storage = Storage::Folder(folder.as_ref().to_owned());
+        self
+    }
+
+    /// How many bytes of documents and indexes are kept at most, in memory or in the folder: beyond, what
+    /// was not used for the longest time goes, never what is pending or listened to. 100 MiB unless told.
+    pub fn cache_size(mut self, bytes: u64) -> Self {
+        self.cache_size = Some(bytes);
+        self
+    }
+
+    /// Removes the cache of this project and database from the folder of [`cache_dir`](Self::cache_dir):
+    /// documents, and the writes that the server has not got or has rejected, for good.
+    /// `failed-precondition` while a client has it open.
+    #[cfg(feature = "native")]
+    pub fn clear_cache(&self) -> Result<(), Error> {
+        Ok(self.storage.remove(&self.project, &self.database)?)
     }
 
     /// Starts the client. It connects in the background: this neither waits for the network nor fails
     /// for lack of it. `invalid-argument` when the URL is not one, `failed-precondition` when there is
-    /// no runtime.
+    /// no runtime, or when another client has the cache open: [`close`](Client::close) that one first.
     pub fn build(self) -> Result<Client, Error> {
         let url = normalize(&self.url)?;
         let runtime = match self.runtime {
             Some(runtime) => runtime,
             None => default_runtime()?,
         };
+        let cache = self.storage.open(&self.project, &self.database, self.cache_size)?;
         let (commands, receiver) = mpsc::unbounded();
         let state = Arc::new(StateCell::default());
         let settings = Settings {
@@ -122,8 +152,7 @@ impl ClientBuilder {
             agent: self.agent,
             client_id: new_client_id(&*runtime),
         };
-        let driver =
-            Driver::new(url, settings, self.cache, runtime.clone(), receiver, state.clone())?;
+        let driver = Driver::new(url, settings, cache, runtime.clone(), receiver, state.clone())?;
         runtime.spawn("tidemark-driver", Box::pin(driver.run()));
         let inner = Inner {
             commands,
@@ -184,7 +213,8 @@ impl Client {
             agent: concat!("tidemark-core/", env!("CARGO_PKG_VERSION")).to_owned(),
             request_timeout: REQUEST_TIMEOUT,
             runtime: None,
-            cache: Box::new(MemoryCache::new()),
+            storage: Storage::Memory,
+            cache_size: None,
         }
     }
 
@@ -322,7 +352,8 @@ impl Client {
     }
 
     /// Stops the client: nothing new is sent, and what was sent gets five seconds to be answered.
-    /// Writes without an answer end as `cancelled`, listeners end. Call
+    /// Writes without an answer end as `cancelled`, listeners end; the cache is free to be opened again.
+    /// A client whose last handle is dropped stops as well, but nobody can say when. Call
     /// [`wait_for_pending_writes`](Self::wait_for_pending_writes) before, to have everything sent.
     pub async fn close(&self) {
         let (reply, done) = oneshot::channel();

@@ -53,6 +53,36 @@ impl NativeCache {
     pub fn open_in(folder: &Path, options: Options) -> Result<NativeCache, CacheError> {
         KvCache::open(FileStore::open(folder)?, options.size)
     }
+
+    /// Removes the cache from a folder, if there is one, whatever state it is in.
+    ///
+    /// # Errors
+    /// [`CacheError::InUse`] while a client has it open.
+    pub fn remove(folder: &Path) -> Result<(), CacheError> {
+        if !folder.try_exists().map_err(unreadable)? {
+            return Ok(());
+        }
+        let _lock = lock(folder)?;
+        remove_if_there(&folder.join(NEW_FILE))?;
+        remove_if_there(&folder.join(FILE))
+    }
+}
+
+/// Makes sure that nobody else has the cache open.
+fn lock(folder: &Path) -> Result<File, CacheError> {
+    let lock = File::create(folder.join(LOCK)).map_err(unreadable)?;
+    lock.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => CacheError::InUse { place: folder.display().to_string() },
+        TryLockError::Error(error) => unreadable(error),
+    })?;
+    Ok(lock)
+}
+
+fn remove_if_there(file: &Path) -> Result<(), CacheError> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unreadable(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Keys and values in a redb database.
@@ -67,11 +97,7 @@ pub struct FileStore {
 impl FileStore {
     fn open(folder: &Path) -> Result<FileStore, CacheError> {
         fs::create_dir_all(folder).map_err(unreadable)?;
-        let lock = File::create(folder.join(LOCK)).map_err(unreadable)?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => CacheError::InUse { place: folder.display().to_string() },
-            TryLockError::Error(error) => unreadable(error),
-        })?;
+        let lock = lock(folder)?;
         let file = folder.join(FILE);
         if !file.try_exists().map_err(unreadable)? {
             make(folder)?;
@@ -92,10 +118,7 @@ impl FileStore {
 /// Makes an empty database.
 fn make(folder: &Path) -> Result<(), CacheError> {
     let new = folder.join(NEW_FILE);
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unreadable(error)),
-        Ok(()) | Err(_) => {}
-    }
+    remove_if_there(&new)?;
     Database::create(&new).map_err(failed)?.close().map_err(failed)?;
     File::open(&new).and_then(|file| file.sync_all()).map_err(unreadable)?;
     fs::rename(&new, folder.join(FILE)).map_err(unreadable)?;
