@@ -7,14 +7,12 @@ mod aggregating;
 mod connecting;
 mod crash;
 mod listening;
+mod offline;
 mod outbox;
 mod properties;
 mod requesting;
-<<<<<<< working
-mod resuming;
-=======
 mod restarting;
->>>>>>> C
+mod resuming;
 mod script;
 pub(super) mod server;
 mod windows;

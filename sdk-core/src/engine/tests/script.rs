@@ -131,6 +131,10 @@ impl Bench {
         Ticket(self.tickets)
     }
 
+    pub(super) fn receive(&mut self, message: ServerMessage) -> Vec<Action> {
+        self.handle(self.received(message))
+    }
+
     fn received(&self, message: ServerMessage) -> Event {
         Event::Received { connection: self.connection, message }
     }
