@@ -12,6 +12,9 @@ use super::source::Source;
 
 /// Documents got at a time.
 const GET_ROWS: usize = 256;
+/// Members of a window that are named at once. What is in a window depends on what else is, so a
+/// client must be told all of it as of one version.
+const WINDOW_MEMBERS: usize = 1_000;
 
 /// What is in these branches of the target's result.
 pub(super) async fn survey(
@@ -32,6 +35,7 @@ pub(super) async fn survey(
         Source::Window { matcher, span, .. } => {
             let rows = top(view, &matcher, span.end(), &Undo::new()).await?;
             let within: &[Arc<_>] = span.within(&rows);
+            survey = survey.naming(WINDOW_MEMBERS);
             within.iter().try_for_each(|row| add(&mut survey, &row.bytes))?;
         }
         Source::Documents(paths) => {

@@ -238,6 +238,20 @@ async fn a_token_that_is_too_old_leaves_it_to_the_client_to_compare() {
 }
 
 #[tokio::test]
+async fn a_window_is_told_whole_by_one_answer() {
+    let world = World::new(DatabaseOptions::default()).await;
+    let mut client = world.connect(1).await;
+    let writes = (0..400).map(|it| set(&format!("c/{it}"), &[("n", it)])).collect();
+    client.commit(writes, None).await.unwrap();
+    let query = collection("c").with_order(field("n"), Direction::Descending).with_limit(300);
+    let target = &Target::Query(query);
+    let (client, mine) = (&client, Members::new());
+    let mut comparison = Comparison { client, target, mine, requests: 0, bytes: 0 };
+    assert_eq!(comparison.run().await.len(), 300);
+    assert_eq!(comparison.requests, 1);
+}
+
+#[tokio::test]
 async fn what_has_no_members_is_not_compared() {
     let world = World::new(DatabaseOptions::default()).await;
     let client = world.connect(1).await;

@@ -173,6 +173,8 @@ pub struct DigestSurvey {
     /// The depths that occur.
     depths: Vec<u32>,
     asked: Vec<DigestNode>,
+    /// How many members of a branch are named.
+    named: usize,
     /// Bytes of the paths kept.
     bytes: usize,
 }
@@ -199,7 +201,14 @@ impl DigestSurvey {
         let mut depths: Vec<u32> = nodes.iter().map(|node| node.depth.min(DEEPEST)).collect();
         depths.sort_unstable();
         depths.dedup();
-        DigestSurvey { branches, by_node, depths, asked: nodes, bytes: 0 }
+        let named = limits::DIGEST_MEMBERS;
+        DigestSurvey { branches, by_node, depths, asked: nodes, named, bytes: 0 }
+    }
+
+    /// Names this many members of a branch before it tells what its branches amount to.
+    #[must_use]
+    pub fn naming(self, named: usize) -> DigestSurvey {
+        DigestSurvey { named, ..self }
     }
 
     /// Takes a member of the target into account.
@@ -216,7 +225,7 @@ impl DigestSurvey {
             }
             if *depth < DEEPEST {
                 if let Some(members) = &branch.members
-                    && (members.len() > limits::DIGEST_MEMBERS || self.bytes > NAMED_BYTES)
+                    && (members.len() > self.named || self.bytes > NAMED_BYTES)
                 {
                     self.bytes -=
                         members.iter().map(|(path, _)| path.as_str().len()).sum::<usize>();
@@ -313,6 +322,12 @@ mod tests {
         let answer = |node: &DigestNode| DigestAnswer { node: *node, part: tree.answer(*node) };
         assert_eq!(survey.finish(), nodes.iter().map(answer).collect::<Vec<_>>());
         assert_eq!(DigestSurvey::new(vec![]).finish(), vec![]);
+        let mut survey = DigestSurvey::new(vec![DigestNode::ROOT]).naming(all.len());
+        all.iter().for_each(|(path, version)| survey.add(path.as_str(), *version).unwrap());
+        match survey.finish().remove(0).part {
+            DigestPart::Members(members) => assert_eq!(members.len(), all.len()),
+            DigestPart::Children(_) => panic!("all of them were to be named"),
+        }
     }
 
     #[test]
