@@ -50,7 +50,7 @@ impl Engine {
         let mut batch = CacheBatch::default();
         let mut turned = BTreeSet::new();
         let mut memberships: BTreeMap<TargetId, Vec<(DocumentPath, bool)>> = BTreeMap::new();
-        let mut cleared: Vec<DocumentPath> = Vec::new();
+        let mut left: Vec<DocumentPath> = Vec::new();
         self.documents.reserve(staged.len());
         for step in staged {
             match step {
@@ -72,7 +72,11 @@ impl Engine {
                     for id in targets.as_slice() {
                         memberships.entry(*id).or_default().push((path.clone(), false));
                     }
-                    if gone {
+                    if !deleted && targets.as_slice().iter().any(|id| self.tells_of_change(*id)) {
+                        left.push(path.clone());
+                    }
+                    // What is not known here may be in the cache, which is to know that it is gone.
+                    if gone || (deleted && self.documents.remote(&path).is_none()) {
                         batch.documents.push((path, Known::Missing { at: version }));
                     }
                 }
@@ -88,10 +92,10 @@ impl Engine {
                 Staged::Gone { target, path } => {
                     self.documents.remove(&path, &TargetSet::One(target), false, version);
                     memberships.entry(target).or_default().push((path.clone(), false));
-                    cleared.push(path);
+                    left.push(path);
                 }
                 Staged::Clear { target } => {
-                    cleared.extend(self.documents.members(target).map(|(path, _)| path.clone()));
+                    left.extend(self.documents.members(target).map(|(path, _)| path.clone()));
                     self.documents.clear(target);
                     memberships.remove(&target);
                     if let Some(listened) = self.targets.by_id.get(&target) {
@@ -112,11 +116,19 @@ impl Engine {
                 }
             }
         }
-        cleared.retain(|path| !self.documents.is_in_a_target(path));
-        self.limbo.add(cleared);
+        left.retain(|path| !self.documents.is_in_a_target(path));
+        self.limbo.add(left);
         self.release();
         self.store_memberships(batch, memberships, &turned);
         self.refresh(turned);
+    }
+
+    /// Whether a document that leaves the target has changed: a window it may leave because of others.
+    fn tells_of_change(&self, id: TargetId) -> bool {
+        match self.targets.by_id.get(&id).map(|listened| &listened.target) {
+            Some(Target::Query(query)) => query.limit.is_none() && query.offset == 0,
+            Some(Target::Documents(_) | Target::Aggregate(_)) | None => false,
+        }
     }
 
     fn keep_live(&self, targets: &mut TargetSet) {

@@ -1,6 +1,7 @@
-//! Documents that a result had, by the cache's word, and the server's result has not: they may have
-//! changed, be gone, or be beyond a window. They are not shown any more; they are looked at, so that the
-//! cache does not show them later as they are not. Part of [`Engine`](super::Engine); shows nothing.
+//! Documents that left a result, so that what the cache has of them is out of date: a result had them by
+//! the cache's word and the server's has not, or they changed so that they are in none that is listened
+//! to. They are not shown any more; they are looked at, so that the cache does not show them later as they
+//! are not. Part of [`Engine`](super::Engine); shows nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -95,10 +95,9 @@ pub(crate) struct Listened {
 }
 
 impl Listened {
-    /// Nothing continues from what it has: everything is to be sent, and to replace it.
-    pub(crate) fn forget_token(&mut self) {
-        self.token = None;
-        self.cached = true;
+    /// Whether what comes replaces all that it has.
+    fn begins_anew(&self) -> bool {
+        self.token.is_none() || self.resuming.anew
     }
 
     /// Whether it has values instead of documents.
@@ -294,7 +293,7 @@ impl Targets {
     ) -> Option<ClientMessage> {
         let listened = self.by_id.get(&id)?;
         // The values of an aggregate are sent in any case.
-        let resume = token.filter(|_| !listened.is_aggregate());
+        let resume = token.filter(|_| !listened.is_aggregate() && !listened.resuming.anew);
         // Versions of another life of the database say nothing of documents.
         let comparable = resume.is_some_and(|token| Some(token.incarnation) == self.incarnation);
         Some(ClientMessage::Listen(Listen {
@@ -330,8 +329,8 @@ impl Targets {
         // Said again on one connection, it continues from what was sent there.
         let again = self.groups.values().any(|targets| targets.contains(id));
         // Without a token everything is sent: what an earlier life left must not survive.
-        let has_any = listened.cached || !listened.view.is_empty();
-        let everything = !again && listened.token.is_none() && has_any;
+        let has_any = listened.cached || listened.resuming.anew || !listened.view.is_empty();
+        let everything = !again && listened.begins_anew() && has_any;
         let found = listened.resuming.difference.take().map(|difference| {
             // What was fetched stays there until it is shown: if not on this connection, on the next.
             let kept = listened.resuming.fetched.values();

@@ -29,6 +29,8 @@ pub(crate) struct Resuming {
     pub(crate) difference: Option<Difference>,
     /// Fetched so far, on this connection or an earlier one.
     pub(crate) fetched: BTreeMap<DocumentPath, Arc<Document>>,
+    /// Whether the token is not to be continued from, on this connection.
+    pub(crate) anew: bool,
     /// How often it was tried on this connection.
     attempts: u32,
     /// When to try again what was refused for now; of one connection.
@@ -123,7 +125,7 @@ impl Engine {
         for ticket in listened.resuming.stop() {
             self.requests.forget(ticket);
         }
-        listened.forget_token();
+        listened.resuming.anew = true;
         if let Some(message) = self.targets.listen_message(id) {
             self.send(message);
         }
@@ -212,6 +214,7 @@ impl Engine {
                 self.requests.forget(ticket);
             }
             listened.resuming.attempts = 0;
+            listened.resuming.anew = false;
         }
     }
 }

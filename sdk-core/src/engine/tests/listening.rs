@@ -39,6 +39,7 @@ fn changes_are_told_with_their_places() {
         A @11 [rooms/b:n=2 rooms/c:n=3 rooms/d:n=4 rooms/a:n=9] {~rooms/a:n=9@0-3}
         A @12 [rooms/b:n=2 rooms/c:n=3,s=x rooms/d:n=4 rooms/a:n=9] {~rooms/c:n=3,s=x@1-1}
         A @13 [rooms/e:n=0 rooms/c:n=3,s=x rooms/a:n=9] {-rooms/d:n=4@2 -rooms/b:n=2@0 +rooms/e:n=0@0}
+        send get 1 rooms/d
     "#]].assert_eq(&text);
 }
 

@@ -198,6 +198,7 @@ fn a_query_that_was_listened_to_leaves_out_what_left_it() {
         send listen 1 rooms
         A @10 [rooms/a:n=5 rooms/b:n=6] {+rooms/a:n=5@0 +rooms/b:n=6@1}
         A @11 [rooms/b:n=6] {-rooms/a:n=5@0}
+        send get 1 rooms/a
         send unlisten 1
         disconnect
         state offline: unavailable: the network is disabled

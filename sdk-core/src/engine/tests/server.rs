@@ -39,8 +39,6 @@ pub(super) type State = BTreeMap<DocumentPath, Document>;
 #[derive(Default)]
 pub(super) struct Server {
     history: Vec<(Version, State)>,
-<<<<<<< working
-    committed: BTreeMap<WriteId, Version>,
     /// Tokens from before are too old.
     pub(super) log_start: Version,
     /// Others are not: by chance some are forgotten.
@@ -48,7 +46,6 @@ pub(super) struct Server {
     /// How many members and fingerprints were sent in digests, and how many documents at all.
     pub(super) compared: usize,
     pub(super) documents: usize,
-=======
     /// When documents were deleted that do not exist.
     deleted: BTreeMap<DocumentPath, EditTime>,
     /// Its clock, in microseconds; versions follow it.
@@ -62,7 +59,6 @@ pub(super) struct Server {
     pub(super) applied: Vec<(Commit, Vec<WriteResult>)>,
     /// The writes that were refused for now, of the present connection.
     refused: BTreeSet<WriteId>,
->>>>>>> C
     /// Of the present connection.
     pub(super) targets: BTreeMap<TargetId, Target>,
     pub(super) sent: VecDeque<ServerMessage>,
@@ -260,7 +256,6 @@ impl Server {
                 self.sent
                     .push_back(ServerMessage::Pong { nonce, server_time: Timestamp::default() });
             }
-<<<<<<< working
             ClientMessage::Digest { request, target, nodes } => {
                 let (version, state) = self.state();
                 let members = result(&target, &state);
@@ -274,11 +269,7 @@ impl Server {
                 let result = DigestResult { request, version, nodes };
                 self.sent.push_back(ServerMessage::DigestResult(result));
             }
-            ClientMessage::Acknowledge { .. } => {}
-=======
             ClientMessage::Acknowledge { through } => self.acknowledge(through),
-            ClientMessage::Digest { .. } => {}
->>>>>>> C
         }
     }
 
