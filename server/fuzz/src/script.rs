@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidemark_protocol::model::{
-    ClientId, Code, CollectionPath, DocumentPath, Incarnation, Query, Target, TargetId, Timestamp,
-    Write, WriteId, WriteOp,
+    ClientId, Code, CollectionPath, DigestNode, DocumentPath, Incarnation, Query, Target, TargetId,
+    Timestamp, Write, WriteId, WriteOp,
 };
 use tidemark_protocol::wire::client::{ClientMessage, Commit, Hello, Listen};
 use tidemark_protocol::wire::codec::{decode_server, encode_client, encode_server};
@@ -158,9 +158,9 @@ impl Run {
 
 /// One of the frames that a client may send.
 fn valid(choice: u8) -> ClientMessage {
-    let small = u32::from(choice / 8);
+    let small = u32::from(choice / 9);
     let path = || DocumentPath::parse("rooms/a").expect("a valid path");
-    match choice % 8 {
+    match choice % 9 {
         0 => ClientMessage::Hello(Hello {
             protocol_version: 1 + small % 2,
             minimum_version: 1,
@@ -200,6 +200,11 @@ fn valid(choice: u8) -> ClientMessage {
             explain: small.is_multiple_of(2),
         },
         6 => ClientMessage::Ping { nonce: u64::from(small) },
+        7 => ClientMessage::Digest {
+            request: small,
+            target: Target::Documents(vec![path()]),
+            nodes: vec![DigestNode::ROOT; usize::from(small % 2 > 0)],
+        },
         _ => ClientMessage::Acknowledge { through: WriteId(u64::from(small)) },
     }
 }

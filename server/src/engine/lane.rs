@@ -3,7 +3,6 @@
 //! It drains its queue into one storage transaction, acknowledges when that is durable, and hands
 //! the commits to the fan-out together with a snapshot of the state they left. Nothing else writes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,11 +26,11 @@ use super::keys::Keys;
 use super::outbox::Outbox;
 use super::outcomes::{Known, Outcomes};
 use super::records::MetaRecord;
+use super::refusals::ClientRefusals;
 use super::retention;
 use super::shared::{Published, Shared};
 use super::stage::Stage;
 use super::tombstones::{Tombstone, Trimming};
-use crate::refusals::Refusals;
 use crate::store::{Snapshot, Store, StoreError, Transaction};
 
 /// How long after the last arrival a batch waits for the commits expected: a part of what writing
@@ -94,7 +93,7 @@ pub(super) struct Lane {
     collab: Collab,
     outcomes: Outcomes,
     /// What was refused for now on the newest connection of each client.
-    refusals: HashMap<ClientId, (ConnectionId, Refusals)>,
+    refusals: ClientRefusals,
     /// Which tombstones go next.
     trimming: Trimming,
     /// Set when a batch failed: what is on disk is unknown, so nothing more is committed.
@@ -145,7 +144,7 @@ impl Lane {
             collections: KnownCollections::default(),
             collab,
             outcomes,
-            refusals: HashMap::new(),
+            refusals: ClientRefusals::default(),
             trimming: Trimming::default(),
             failed: None,
             expected: 0,
@@ -248,11 +247,7 @@ impl Lane {
                 }
                 LaneCommand::Forget { client } => {
                     self.outcomes.unload(client);
-                    let refused = self.refusals.get(&client);
-                    // It may have connected anew.
-                    if refused.is_some_and(|(on, _)| !self.shared.is_current(client, *on)) {
-                        self.refusals.remove(&client);
-                    }
+                    self.refusals.forget(client, &self.shared);
                 }
                 LaneCommand::Index(command) => index_commands.push(command),
                 LaneCommand::Close { done } => closing = Some(done),
@@ -293,7 +288,7 @@ impl Lane {
                 ServerMessage::Rejected { write_id, status }
             }
         };
-        self.note_refusal(client, connection, &message);
+        self.refusals.answered(client, connection, &message);
         // Also a rejection waits: it may rest on a commit of this batch that is not durable yet.
         batch.replies.push(Reply { client, outbox, message });
     }
@@ -317,10 +312,7 @@ impl Lane {
             let version = Version(outcome.version);
             return Ok(ServerMessage::Committed { write_id, version, results });
         }
-        let refusals = self.refusals.get(&client).filter(|(on, _)| *on == connection);
-        if let Some(status) =
-            refusals.and_then(|(_, refusals)| refusals.of_follower(commit.follows))
-        {
+        if let Some(status) = self.refusals.of_follower(client, connection, commit.follows) {
             return Err(Rejection::Refused(status));
         }
         let now = u64::try_from(self.shared.clock.now().as_micros()).unwrap_or(0);
@@ -338,29 +330,6 @@ impl Lane {
         self.outcomes.record(client, write_id, version, &staged.results);
         batch.commits.push(CommitRecord { version, changes: staged.changes, origin: connection });
         Ok(ServerMessage::Committed { write_id, version, results: staged.results })
-    }
-
-    /// Remembers what was refused for now, for what follows it on the connection.
-    fn note_refusal(
-        &mut self,
-        client: ClientId,
-        connection: ConnectionId,
-        message: &ServerMessage,
-    ) {
-        let (write_id, code) = match message {
-            ServerMessage::Committed { write_id, .. } => (*write_id, None),
-            ServerMessage::Rejected { write_id, status } => (*write_id, Some(status.code)),
-            other => unreachable!("no answer to a commit: {other:?}"),
-        };
-        if code.is_none() && !self.refusals.contains_key(&client) {
-            return;
-        }
-        let (on, refusals) =
-            self.refusals.entry(client).or_insert_with(|| (connection, Refusals::default()));
-        if *on != connection {
-            (*on, *refusals) = (connection, Refusals::default());
-        }
-        refusals.answered(write_id, code);
     }
 
     /// Makes the batch durable, then answers and tells the fan-out.
@@ -402,7 +371,7 @@ impl Lane {
             if let ServerMessage::Committed { write_id, .. } = reply.message {
                 let status = status.clone();
                 reply.message = ServerMessage::Rejected { write_id, status };
-                self.note_refusal(reply.client, reply.outbox.id, &reply.message);
+                self.refusals.answered(reply.client, reply.outbox.id, &reply.message);
             }
         }
     }

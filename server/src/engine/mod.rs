@@ -28,6 +28,7 @@ mod outcomes;
 mod query;
 mod reads;
 mod records;
+mod refusals;
 mod retention;
 mod shared;
 mod source;

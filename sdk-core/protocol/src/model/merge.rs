@@ -119,7 +119,7 @@ pub fn apply_write(
 ) -> Result<Applied, ModelError> {
     let before = Before { current, deleted };
     let mut draft = match &write.op {
-        WriteOp::Set(fields) if at.edit >= before.clocks().base => before.set(fields, at.edit),
+        WriteOp::Set(fields) if at.edit >= before.base() => before.set(fields, at.edit),
         WriteOp::Update { fields, mask } if !before.is_deleted_after(at.edit) => {
             before.update(fields, mask, at.edit)
         }
@@ -171,6 +171,17 @@ impl Before<'_> {
     /// The clocks of the document; of one that does not exist, when it was deleted.
     fn clocks(self) -> Clocks {
         self.current.map_or_else(|| Clocks::new(self.deleted.unwrap_or_default()), Clocks::of)
+    }
+
+    /// The base of the clocks.
+    fn base(self) -> EditTime {
+        match self.current {
+            Some(current) => match &current.merge.clocks {
+                Some(clocks) => clocks.base,
+                None => current.update_version.into(),
+            },
+            None => self.deleted.unwrap_or_default(),
+        }
     }
 
     fn is_deleted_after(self, edit: EditTime) -> bool {
