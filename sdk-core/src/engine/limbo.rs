@@ -82,18 +82,24 @@ impl Engine {
         version: Version,
     ) {
         let mut batch = CacheBatch::default();
+        // Under pending writes that listeners see lies what they have been shown, and nothing later.
+        let is_shown = version <= self.shown_through();
         let mut missing: BTreeSet<&DocumentPath> = asked.iter().collect();
         for document in found {
             let path = &document.path;
             missing.remove(path);
             if !self.documents.is_in_a_target(path) {
-                self.documents.put_known(document.clone());
+                if is_shown {
+                    self.documents.put_known(document.clone());
+                }
                 batch.documents.push((path.clone(), Known::Document(document.clone())));
             }
         }
         for path in missing {
             if !self.documents.is_in_a_target(path) {
-                self.documents.remove(path, &TargetSet::None, true, version);
+                if is_shown {
+                    self.documents.remove(path, &TargetSet::None, true, version);
+                }
                 batch.documents.push((path.clone(), Known::Missing { at: version }));
             }
         }

@@ -58,8 +58,12 @@ impl Engine {
             .chain(self.documents.pending_paths().cloned())
             .collect();
         let only = TargetSet::One(id);
+        let shown = self.shown_through();
         for document in cached {
-            self.documents.put(document, &only);
+            let later = document.update_version > shown;
+            if !(later && self.documents.is_overlaid(&document.path, &self.outbox)) {
+                self.documents.put(document, &only);
+            }
         }
         // Where other targets show a pending write, what the cache has may lie under it.
         self.refresh(BTreeSet::new());

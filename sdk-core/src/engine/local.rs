@@ -84,13 +84,24 @@ impl Merge<'_> {
 }
 
 impl Engine {
+    /// Up to which version listeners have been shown everything: what the cache has of later versions, from
+    /// a get, must not lie under pending writes that they see.
+    pub(super) fn shown_through(&self) -> Version {
+        let of_documents = self.targets.by_id.values().filter(|it| !it.is_aggregate());
+        let tokens = of_documents.filter_map(|listened| self.targets.token(listened));
+        tokens.map(|token| token.version).min().unwrap_or(Version(u64::MAX))
+    }
+
     /// Sees to it that what the cache has of these documents lies under their pending writes.
     pub(super) fn load_bases<'a>(&mut self, paths: impl IntoIterator<Item = &'a DocumentPath>) {
+        let shown = self.shown_through();
         for path in paths {
             if self.documents.remote(path).is_none() {
                 // What cannot be read is not known.
                 let known = self.cached(path).unwrap_or_default();
-                self.documents.put_base(path, known);
+                if version_of(&known).is_some_and(|at| at <= shown) {
+                    self.documents.put_base(path, known);
+                }
             }
         }
     }
@@ -114,16 +125,15 @@ impl Engine {
 
     /// What the server told last of a document, and as of when; none if that is not known.
     pub(super) fn base(&mut self, path: &DocumentPath) -> Result<Option<Base>, CacheError> {
-        if let Some(remote) = self.documents.remote(path) {
-            return Ok(Some(remote));
+        let remote = self.documents.remote(path);
+        if remote.is_some() && self.documents.is_in_a_target(path) {
+            return Ok(remote);
         }
-        Ok(match self.cached(path)? {
-            Known::Unknown => None,
-            Known::Missing { at } => Some((None, at)),
-            Known::Document(document) => {
-                let at = document.update_version;
-                Some((Some(document), at))
-            }
+        let cached = self.cached(path)?;
+        let cached = version_of(&cached).map(|at| (cached.into_document(), at));
+        Ok(match (remote, cached) {
+            (Some(remote), Some(cached)) if remote.1 < cached.1 => Some(cached),
+            (remote, cached) => remote.or(cached),
         })
     }
 
@@ -267,6 +277,15 @@ impl Engine {
                 "the document {path} is not in the cache; it may exist on the server"
             ))),
         }
+    }
+}
+
+/// As of when it is known.
+fn version_of(known: &Known) -> Option<Version> {
+    match known {
+        Known::Unknown => None,
+        Known::Missing { at } => Some(*at),
+        Known::Document(document) => Some(document.update_version),
     }
 }
 
