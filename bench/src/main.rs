@@ -1,6 +1,6 @@
 //! The load generator: Tidemark's figures next to their floors, on the same machine, in one run.
 //!
-//! [`w1`], [`w2`], [`w3`], [`w4`], [`pages`] and [`indexed`] are the workloads; [`floor`] is what they
+//! [`w1`], [`w2`], [`w3`], [`w4`], [`pages`], [`indexed`] and [`offline`] are the workloads; [`floor`] is what they
 //! are compared with; [`child`] runs either as a process of its own. `bench/README.md` explains the method. Nothing here may
 //! decide whether a build is good: the figures are for people.
 
@@ -13,6 +13,7 @@ mod fans;
 mod floor;
 mod indexed;
 mod machine;
+mod offline;
 mod pages;
 mod plan;
 mod raw;
@@ -59,6 +60,8 @@ enum Command {
     Pages(Options),
     /// Writes with five indexed fields.
     Indexed(Options),
+    /// What a client does without a network.
+    Offline(Options),
     /// What the load generator runs in processes of their own.
     #[command(hide = true, subcommand)]
     Child(ChildCommand),
@@ -120,16 +123,18 @@ enum Workload {
     W4,
     Pages,
     Indexed,
+    Offline,
 }
 
 impl Workload {
-    const ALL: [Workload; 6] = [
+    const ALL: [Workload; 7] = [
         Workload::W1,
         Workload::W2,
         Workload::W3,
         Workload::W4,
         Workload::Pages,
         Workload::Indexed,
+        Workload::Offline,
     ];
 }
 
@@ -143,6 +148,7 @@ async fn main() -> anyhow::Result<()> {
         Command::W4(options) => measure(&options, &[Workload::W4]).await,
         Command::Pages(options) => measure(&options, &[Workload::Pages]).await,
         Command::Indexed(options) => measure(&options, &[Workload::Indexed]).await,
+        Command::Offline(options) => measure(&options, &[Workload::Offline]).await,
         Command::Child(command) => child(command).await,
     }
 }
@@ -186,6 +192,7 @@ async fn measure(options: &Options, workloads: &[Workload]) -> anyhow::Result<()
             Workload::W4 => w4::run(&plan).await?,
             Workload::Pages => pages::run(&plan).await?,
             Workload::Indexed => indexed::run(&plan).await?,
+            Workload::Offline => offline::run(&plan).await?,
         });
     }
     let repetitions = plan.repetitions;

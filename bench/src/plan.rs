@@ -14,7 +14,7 @@ pub(crate) struct Plan {
     pub(crate) listeners: Vec<usize>,
     /// Clients of W2 through the SDK core.
     pub(crate) core_listeners: usize,
-    /// Documents of W4.
+    /// Documents of W4, and of the cache of offline.
     pub(crate) documents: usize,
     /// Numbers of live queries of W3.
     pub(crate) queries: Vec<usize>,
