@@ -201,7 +201,11 @@ impl<S: KvStore> Cache for KvCache<S> {
 
     fn clear(&mut self) -> Result<(), CacheError> {
         self.uses.borrow_mut().clear();
-        self.write(|draft| draft.clear(), Durability::Durable)?;
+        let work = |draft: &mut Draft<'_>| {
+            draft.clear()?;
+            Ok(())
+        };
+        self.write(work, Durability::Durable)?;
         self.indexes.replace(Indexes::default());
         self.store.shrink()
     }

@@ -59,7 +59,7 @@ impl NativeCache {
     /// # Errors
     /// [`CacheError::InUse`] while a client has it open.
     pub fn remove(folder: &Path) -> Result<(), CacheError> {
-        if !folder.try_exists().map_err(unreadable)? {
+        if !folder.try_exists().map_err(|error| unreadable(&error))? {
             return Ok(());
         }
         let _lock = lock(folder)?;
@@ -70,17 +70,17 @@ impl NativeCache {
 
 /// Makes sure that nobody else has the cache open.
 fn lock(folder: &Path) -> Result<File, CacheError> {
-    let lock = File::create(folder.join(LOCK)).map_err(unreadable)?;
+    let lock = File::create(folder.join(LOCK)).map_err(|error| unreadable(&error))?;
     lock.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => CacheError::InUse { place: folder.display().to_string() },
-        TryLockError::Error(error) => unreadable(error),
+        TryLockError::Error(error) => unreadable(&error),
     })?;
     Ok(lock)
 }
 
 fn remove_if_there(file: &Path) -> Result<(), CacheError> {
     match fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unreadable(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unreadable(&error)),
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -96,10 +96,10 @@ pub struct FileStore {
 
 impl FileStore {
     fn open(folder: &Path) -> Result<FileStore, CacheError> {
-        fs::create_dir_all(folder).map_err(unreadable)?;
+        fs::create_dir_all(folder).map_err(|error| unreadable(&error))?;
         let lock = lock(folder)?;
         let file = folder.join(FILE);
-        if !file.try_exists().map_err(unreadable)? {
+        if !file.try_exists().map_err(|error| unreadable(&error))? {
             make(folder)?;
         }
         let mut builder = Database::builder();
@@ -120,14 +120,14 @@ fn make(folder: &Path) -> Result<(), CacheError> {
     let new = folder.join(NEW_FILE);
     remove_if_there(&new)?;
     Database::create(&new).map_err(failed)?.close().map_err(failed)?;
-    File::open(&new).and_then(|file| file.sync_all()).map_err(unreadable)?;
-    fs::rename(&new, folder.join(FILE)).map_err(unreadable)?;
+    File::open(&new).and_then(|file| file.sync_all()).map_err(|error| unreadable(&error))?;
+    fs::rename(&new, folder.join(FILE)).map_err(|error| unreadable(&error))?;
     // A folder cannot be synced everywhere; where it cannot, a crash may leave no file: an empty cache.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
 }
 
-fn unreadable(error: io::Error) -> CacheError {
+fn unreadable(error: &io::Error) -> CacheError {
     CacheError::Failed(error.to_string())
 }
 

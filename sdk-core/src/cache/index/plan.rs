@@ -164,10 +164,9 @@ impl<'a> Ordered<'a> {
         }
         let start = query.start.as_ref().map(|cursor| self.position(cursor, cursor.before));
         let end = query.end.as_ref().map(|cursor| self.position(cursor, !cursor.before));
-        if self.reverse {
-            narrow(end, start)
-        } else {
-            narrow(start, end)
+        match self.reverse {
+            true => narrow(end, start),
+            false => narrow(start, end),
         }
         (from, to)
     }

@@ -224,7 +224,7 @@ impl<'a> Draft<'a> {
                     Some(document) => entries(&index.definition, document),
                     None => Entries::default(),
                 };
-                self.change_entries(index.number, &key, of(&before), of(&after));
+                self.change_entries(index.number, &key, &of(&before), &of(&after));
             }
         }
         Ok(())
@@ -235,8 +235,8 @@ impl<'a> Draft<'a> {
         &mut self,
         index: u32,
         document: &[u8],
-        before: Entries,
-        after: Entries,
+        before: &Entries,
+        after: &Entries,
     ) {
         let ordered = |key: &[u8]| [&layout::ordered_entries(index), key].concat();
         for key in before.keys.difference(&after.keys) {

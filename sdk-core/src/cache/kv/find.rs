@@ -266,7 +266,7 @@ fn make<S: KvStore>(
                 && let Some(document) = record.document()?
             {
                 let after = entries(&definition, &document);
-                draft.change_entries(number, &key, Entries::default(), after);
+                draft.change_entries(number, &key, &Entries::default(), &after);
             }
         }
         draft.finish()?

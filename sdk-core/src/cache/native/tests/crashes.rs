@@ -267,6 +267,7 @@ fn crashed(mut bytes: Vec<u8>, steps: &[Step], survives: &mut dyn FnMut() -> u64
 }
 
 #[test]
+#[allow(clippy::print_stdout)] // The count is part of what the tests report.
 fn after_a_crash_at_any_write_all_that_is_durable_is_there_and_nothing_is_half_there() {
     let disk = Disk::new();
     let empty = disk.0.lock().unwrap().bytes.clone();
