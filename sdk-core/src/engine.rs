@@ -98,6 +98,8 @@ pub struct Engine {
     uncollected: u64,
     /// What the server said and the cache has not stored yet: listeners are told first.
     deferred: Vec<CacheBatch>,
+    /// Whether committed writes are still shown only for answers that are under way.
+    held_for_answers: bool,
     /// Set by a close: when to stop, answered or not.
     closing: Option<Duration>,
     /// Whether it has stopped.
@@ -137,6 +139,7 @@ impl Engine {
             settings,
             cache,
             now: Moment::default(),
+            held_for_answers: false,
             closing: None,
             stopped: false,
             actions: Vec::new(),
@@ -471,6 +474,7 @@ impl Engine {
 
     /// Sends whatever may be sent now. Called after every event.
     fn pump(&mut self) {
+        self.pump_release();
         if self.connection.online().is_some() {
             if self.closing.is_none() {
                 self.pump_commits();

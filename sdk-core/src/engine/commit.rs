@@ -136,10 +136,16 @@ impl Engine {
     pub(super) fn committed(&mut self, id: WriteId, committed: Committed) {
         let version = committed.version;
         self.clock.observe(version);
-        let Some(taken) = self.outbox.committed(id, version, self.connected_at) else { return };
+        let asked = self.requests.last_number();
+        let taken = self.outbox.committed(id, &committed, self.connected_at, asked);
+        let Some(taken) = taken else { return };
         self.journal.batch.outbox_put.extend(taken.moved);
         self.journal.batch.outbox_remove.push(id);
-        self.documents.reconsider(&taken.writes, version);
+        if committed.is_whole() {
+            self.documents.reconsider(&taken.writes, version);
+        } else {
+            self.documents.revise(&taken.writes);
+        }
         self.release();
         self.refresh(BTreeSet::new());
         self.apply_points();
@@ -206,10 +212,24 @@ impl Engine {
         }
     }
 
-    /// Takes off the writes that all listeners have from the server.
+    /// Takes off the writes that all listeners have from the server, and the answers under way will have.
     pub(super) fn release(&mut self) {
-        for batch in self.outbox.release(self.targets.settled_through()) {
+        let oldest = match self.held_answers.is_empty() {
+            true => self.requests.oldest(),
+            false => Some(0),
+        };
+        let (released, held) = self.outbox.release(self.targets.settled_through(), oldest);
+        self.held_for_answers = held;
+        for batch in released {
             self.documents.pop(batch.id, &batch.writes);
+        }
+    }
+
+    /// Answers may have come that writes were kept for.
+    pub(super) fn pump_release(&mut self) {
+        if self.held_for_answers {
+            self.release();
+            self.refresh(BTreeSet::new());
         }
     }
 

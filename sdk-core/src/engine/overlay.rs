@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tidemark_protocol::model::{
-    CommitTime, Document, DocumentPath, EditTime, Precondition, Query, TargetId, Version, Write,
-    WriteId, apply_write, check_precondition,
+    CommitTime, Document, DocumentPath, EditTime, FieldPath, Precondition, Query, Superseded,
+    TargetId, Version, Write, WriteId, apply_write, check_precondition,
 };
 
 use super::listen::TargetSet;
@@ -187,7 +187,7 @@ impl Documents {
     /// Whether writes are pending that what the server told does not contain.
     pub(crate) fn is_overlaid(&self, path: &DocumentPath, outbox: &Outbox) -> bool {
         self.entry(path).is_some_and(|entry| {
-            entry.pending.iter().any(|(id, _)| !outbox.is_contained(*id, entry.known))
+            entry.pending.iter().any(|(id, index)| outbox.is_shown(*id, *index, entry.known))
         })
     }
 
@@ -370,10 +370,14 @@ fn fold(
 ) -> (Option<Arc<Document>>, bool) {
     let mut laid = Laid { document: base, deleted: None, edit: EditTime(0) };
     let mut overlaid = false;
-    for (id, index) in pending.iter().filter(|(id, _)| !outbox.is_contained(*id, known)) {
+    for (id, index) in pending.iter().filter(|(id, index)| outbox.is_shown(*id, *index, known)) {
         overlaid = true;
         if let Some((write, at, edit)) = outbox.write(*id, *index) {
+            let before = laid.document.clone();
             laid.lay(write, at, edit);
+            if let Superseded::Fields(fields) = outbox.superseded(*id, *index) {
+                laid.restore(fields, before.as_deref());
+            }
         }
     }
     (laid.document, overlaid)
@@ -389,6 +393,16 @@ struct Laid {
 }
 
 impl Laid {
+    /// Later edits have decided these fields, which the server has yet to tell: shows them as before.
+    fn restore(&mut self, fields: &[FieldPath], before: Option<&Document>) {
+        let Some(document) = &mut self.document else { return };
+        let document = Arc::make_mut(document);
+        for field in fields {
+            let value = before.and_then(|before| before.get(field)).cloned();
+            document.put(field, value);
+        }
+    }
+
     /// A write whose condition does not hold here shows nothing: the server will decide.
     fn lay(&mut self, write: &Write, at: Version, edit: EditTime) {
         let holds = match write.precondition {

@@ -132,6 +132,16 @@ impl Requests {
         Some(waiting)
     }
 
+    /// The number that the last request was sent with.
+    pub(crate) fn last_number(&self) -> u32 {
+        self.last_number
+    }
+
+    /// The number of the oldest request that is not answered on this connection.
+    pub(crate) fn oldest(&self) -> Option<u32> {
+        self.sent.first_key_value().map(|(number, _)| *number)
+    }
+
     /// Notes all that is queued as sent. Documents that pending writes may be laid over are asked for
     /// whole: a projection may lack what decides whether and where they are in the result.
     pub(crate) fn take_queued(

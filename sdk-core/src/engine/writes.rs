@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_protocol::model::{
-    EditTime, FieldTransform, Read, Transform, Version, Write, WriteId,
+    EditTime, FieldTransform, Read, Superseded, Transform, Version, Write, WriteId,
 };
 
 use super::connection::Backoff;
 use super::{Moment, Ticket};
 use crate::cache::{Making, Metadata, OutboxEntry};
+use crate::pending::Committed;
 use order::Order;
 
 /// Writes that take effect together.
@@ -41,6 +42,10 @@ pub(crate) struct Batch {
     bare: bool,
     /// Whether it may have been sent on an earlier connection.
     repeated: bool,
+    /// What of its writes had no effect at the server. Set by its answer.
+    superseded: Vec<Superseded>,
+    /// The last request that was sent before its answer came: the answer to that may not contain it.
+    asked: u32,
     /// Who waits; none for what a former run of the app wrote.
     pub(crate) ticket: Option<Ticket>,
     state: State,
@@ -179,6 +184,8 @@ impl Outbox {
                 stamped: true,
                 bare: entry.making == Making::Online,
                 repeated: true,
+                superseded: Vec::new(),
+                asked: 0,
                 ticket: None,
                 state: State::Queued,
                 backoff: Backoff::default(),
@@ -216,6 +223,8 @@ impl Outbox {
             stamped: !fresh,
             bare: false,
             repeated: false,
+            superseded: Vec::new(),
+            asked: 0,
             ticket: Some(new.ticket),
             state: State::Unstored,
             backoff: Backoff::default(),
@@ -290,6 +299,19 @@ impl Outbox {
         Some((write, batch.at, batch.believed()))
     }
 
+    /// Whether the write is to be laid over what the server says as of `version`: it does not contain it,
+    /// and has not been decided otherwise by later edits.
+    pub(crate) fn is_shown(&self, id: WriteId, index: u32, version: Version) -> bool {
+        !self.is_contained(id, version) && *self.superseded(id, index) != Superseded::Whole
+    }
+
+    /// What of a write has had no effect, as far as the server has said so.
+    pub(crate) fn superseded(&self, id: WriteId, index: u32) -> &Superseded {
+        let batch = self.batches.get(&id);
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        batch.and_then(|batch| batch.superseded.get(index)).unwrap_or(&Superseded::Nothing)
+    }
+
     /// Whether what the server says as of `version` contains the batch.
     pub(crate) fn is_contained(&self, id: WriteId, version: Version) -> bool {
         self.batches.get(&id).is_none_or(
@@ -328,13 +350,15 @@ impl Outbox {
     }
 
     /// The server has committed the batch. None if that is known already. `connected` is the server's
-    /// time when this connection began.
+    /// time when this connection began, `asked` the last request that was sent.
     pub(crate) fn committed(
         &mut self,
         id: WriteId,
-        version: Version,
+        committed: &Committed,
         connected: Version,
+        asked: u32,
     ) -> Option<Taken> {
+        let version = committed.version;
         if !self.settle(id) {
             return None;
         }
@@ -343,6 +367,11 @@ impl Outbox {
         // server took, the version tells.
         batch.bare &= !batch.stamped || version <= connected;
         batch.state = State::Committed { version };
+        batch.asked = asked;
+        if !committed.is_whole() {
+            let results = committed.results.iter();
+            batch.superseded = results.map(|result| result.superseded.clone()).collect();
+        }
         let effective = batch.effective(version);
         let (ticket, writes, local) = (batch.ticket.take(), batch.writes.clone(), batch.local);
         if local {
@@ -426,16 +455,21 @@ impl Outbox {
         turned
     }
 
-    /// Takes out what was committed up to this version: listeners have it from the server now.
-    pub(crate) fn release(&mut self, version: Version) -> Vec<Batch> {
-        let mut released = Vec::new();
-        while let Some(&(at, id)) = self.committed.first()
-            && at <= version
-        {
-            self.committed.pop_first();
+    /// Takes out what was committed up to this version, as listeners have it from the server now, and
+    /// before the `oldest` request was sent that is under way, as its answer contains it. Whether only
+    /// such requests hold others back is the second.
+    pub(crate) fn release(&mut self, version: Version, oldest: Option<u32>) -> (Vec<Batch>, bool) {
+        let seen = self.committed.range(..=(version, WriteId(u64::MAX)));
+        let (free, held): (Vec<_>, Vec<_>) = seen.copied().partition(|(_, id)| {
+            let asked = self.batches.get(id).map_or(0, |batch| batch.asked);
+            oldest.is_none_or(|oldest| oldest > asked)
+        });
+        let mut released = Vec::with_capacity(free.len());
+        for (at, id) in free {
+            self.committed.remove(&(at, id));
             released.extend(self.batches.remove(&id));
         }
-        released
+        (released, !held.is_empty())
     }
 
     /// Versions of another life of the database are not comparable: whatever comes is newer.

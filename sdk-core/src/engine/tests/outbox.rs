@@ -439,3 +439,68 @@ fn the_server_is_told_which_write_comes_before_and_never_of_two() {
     "#]]
     .assert_eq(&text);
 }
+
+#[test]
+fn what_had_no_effect_is_not_shown_beyond_the_answer() {
+    let text = run("
+        set rooms/a:n=1
+        set rooms/b:m=1,n=1
+        online
+        listen A rooms
+        listening 1 7 @10
+        current @10
+        listen B rooms limit=1
+        stages
+        committed 1 @1500000 superseded
+        committed 2 @1500001 superseded=n
+        changes 7 @1500001 rooms/a:n=9
+        ");
+    expect![[r#"
+        send commit 1 rooms/a acknowledged=0 made=1000000
+        send commit 2 rooms/b acknowledged=0 made=1000000
+        send listen 1 rooms
+        A @0 [rooms/a:n=1* rooms/b:m=1,n=1*] cache pending {+rooms/a:n=1*@0 +rooms/b:m=1,n=1*@1}
+        send listen 2 rooms
+        B @0 [rooms/a:n=1*] cache pending {+rooms/a:n=1*@0}
+        A @10 [rooms/b:m=1,n=1*] pending {-rooms/a:n=1*@0}
+        B @0 [rooms/b:m=1,n=1*] cache pending {-rooms/a:n=1*@0 +rooms/b:m=1,n=1*@0}
+        stage: 1 of rooms/a is committed @1500000 superseded 0: Whole
+        write 1 committed @1500000
+        A @10 [rooms/b:m=1*] pending {~rooms/b:m=1*@0-0}
+        B @0 [rooms/b:m=1*] cache pending {~rooms/b:m=1*@0-0}
+        stage: 2 of rooms/b is committed @1500001 superseded 0: Fields([FieldPath(["n"])])
+        write 2 committed @1500001
+        A @1500001 [rooms/a:n=9 rooms/b:m=1*] pending {+rooms/a:n=9@0}
+    "#]]
+    .assert_eq(&text);
+}
+
+#[test]
+fn an_answer_under_way_shows_what_was_committed_meanwhile() {
+    let text = run("
+        online
+        set rooms/a:n=1
+        query rooms order=n
+        committed 1 @20
+        result 1 @10 rooms/b:n=2
+        query rooms order=n
+        result 2 @20 rooms/a:n=1 rooms/b:n=2
+        set rooms/c:n=3
+        committed 2 @30
+        get rooms/c
+        result 3 @30
+        ");
+    expect![[r#"
+        send commit 1 rooms/a acknowledged=0
+        send query 1 rooms
+        write 1 committed @20
+        request 2 @10 [rooms/a:n=1* rooms/b:n=2]
+        send query 2 rooms
+        request 3 @20 [rooms/a:n=1 rooms/b:n=2]
+        send commit 2 rooms/c acknowledged=1
+        write 4 committed @30
+        send get 3 rooms/c
+        request 5 @30 [rooms/c(missing)]
+    "#]]
+    .assert_eq(&text);
+}
