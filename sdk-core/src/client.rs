@@ -448,6 +448,28 @@ impl Client {
         let _ = self.inner.commands.unbounded_send(command);
     }
 
+    /// Has listeners to a document see the values of its collaborative fields that are here.
+    #[cfg(feature = "collab")]
+    pub(crate) fn show_collaborative(
+        &self,
+        path: &DocumentPath,
+        view: Option<crate::engine::CollabView>,
+    ) {
+        self.send(Command::Collaborative { path: path.clone(), view });
+    }
+
+    /// Names an author of changes.
+    #[cfg(feature = "collab")]
+    pub(crate) fn new_actor(&self) -> [u8; 16] {
+        new_client_id(&*self.inner.runtime).0
+    }
+
+    /// Runs a task in the background.
+    #[cfg(feature = "collab")]
+    pub(crate) fn spawn(&self, name: &'static str, task: crate::runtime::Task<()>) {
+        self.inner.runtime.spawn(name, task);
+    }
+
     pub(crate) fn new_id(&self) -> String {
         (0..ID_LENGTH)
             .map(|_| {

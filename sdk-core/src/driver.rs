@@ -11,14 +11,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::channel::{mpsc, oneshot};
-use tidemark_protocol::model::{Read, Target, Write, WriteId};
+use tidemark_protocol::model::{DocumentPath, Read, Target, Write, WriteId};
 use tidemark_protocol::wire::codec::{decode_server, encode_client};
 
 use crate::aggregate::AggregateSnapshot;
 use crate::cache::Cache;
 use crate::engine::{
-    Action, Answer, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Source,
-    Ticket,
+    Action, Answer, CollabView, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings,
+    Source, Ticket,
 };
 use crate::error::Error;
 use crate::pending::{Committed, OutboxWrite, RejectedWrite, WriteEvent};
@@ -71,6 +71,10 @@ pub(crate) enum Command {
     },
     Network {
         enabled: bool,
+    },
+    Collaborative {
+        path: DocumentPath,
+        view: Option<CollabView>,
     },
     Close {
         reply: oneshot::Sender<()>,
@@ -362,6 +366,7 @@ impl Driver {
                 Event::WaitForWrites { ticket }
             }
             Command::Network { enabled } => Event::Network { enabled },
+            Command::Collaborative { path, view } => Event::Collaborative { path, view },
             Command::Close { reply } => {
                 self.closers.push(reply);
                 Event::Close

@@ -10,6 +10,7 @@
 //!   that a listener does not want.
 //! - `local` finds documents and values in the cache, with the pending writes on top.
 //! - `requests` are gets, queries and aggregates that want one answer; `answer` makes it.
+//! - `collab` says what pending changes of collaborative fields look like.
 //! - `emit` carries documents from consistent points through overlay and views to listeners;
 //!   `listening` begins and ends that, `values` does the same for aggregates.
 //! - `reconcile` compares a result with the server's by digests; `resume` does it where a token is too old.
@@ -19,6 +20,7 @@
 
 mod answer;
 pub(crate) mod clock;
+mod collab;
 mod commit;
 pub(crate) mod connection;
 pub(crate) mod diff;
@@ -61,6 +63,7 @@ use overlay::Documents;
 use requests::{Complete, Requests};
 use writes::Outbox;
 
+pub use collab::CollabView;
 pub(crate) use event::all_added;
 pub use event::{
     Action, Answer, ConnectionId, Event, ListenerId, Moment, Request, Settings, Source, Ticket,
@@ -146,6 +149,8 @@ impl Engine {
         };
         engine.targets.restore(metadata.and_then(|metadata| metadata.incarnation));
         engine.documents.lay(&engine.outbox);
+        let left: Vec<_> = engine.outbox.local_batches().map(|it| it.writes.clone()).collect();
+        left.iter().for_each(|writes| engine.compute_views(writes));
         Ok(engine)
     }
 
@@ -192,6 +197,7 @@ impl Engine {
             Event::Retry { ticket, id } => self.retry(ticket, id),
             Event::Discard { ticket, id } => self.discard(ticket, id),
             Event::Network { enabled } => self.set_network(enabled),
+            Event::Collaborative { path, view } => self.show_collaborative(&path, view),
             Event::Close => self.close(),
         }
         self.pump();

@@ -8,6 +8,7 @@
 //!    [`WriteEvents`] what became of it.
 //! 3. [`QueryListener`], [`DocumentListener`] and [`AggregateListener`] are streams of
 //!    [`QuerySnapshot`]s, [`DocumentSnapshot`]s and [`AggregateSnapshot`]s.
+//!    [`DocumentRef::collaborate`] opens fields that several edit at once, see `collab`.
 //! 4. [`convert`] turns serde types into values and back; [`json`] does it for the command line.
 //! 5. `driver` is the only loop: it owns the engine and the transport.
 //! 6. [`engine`] decides everything: events in, actions out, without I/O, clock or randomness.
@@ -17,6 +18,8 @@
 mod aggregate;
 pub mod cache;
 mod client;
+#[cfg(feature = "collab")]
+pub mod collab;
 pub mod convert;
 mod driver;
 pub mod engine;

@@ -39,6 +39,27 @@ impl DocumentRef {
         DocumentRef { client, path }
     }
 
+    #[cfg(feature = "collab")]
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Opens its collaborative fields for editing: text, lists, maps and counters that merge with the
+    /// edits of others. Resolves when their history is there, from the cache or the server.
+    #[cfg(feature = "collab")]
+    pub async fn collaborate(&self) -> Result<crate::collab::OpenDocument, Error> {
+        self.collaborate_with(crate::collab::CollabOptions::default()).await
+    }
+
+    /// As [`collaborate`](Self::collaborate), with options.
+    #[cfg(feature = "collab")]
+    pub async fn collaborate_with(
+        &self,
+        options: crate::collab::CollabOptions,
+    ) -> Result<crate::collab::OpenDocument, Error> {
+        crate::collab::OpenDocument::open(self, options).await
+    }
+
     /// Its path.
     pub fn path(&self) -> &DocumentPath {
         &self.path

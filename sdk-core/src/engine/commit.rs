@@ -75,6 +75,7 @@ impl Engine {
         if local {
             // What is changed may be known from before, and shows with the change.
             self.load_bases(writes.iter().map(|write| &write.path));
+            self.compute_views(&writes);
             self.documents.push(id, &writes);
             self.refresh(BTreeSet::new());
         }

@@ -9,6 +9,7 @@ use tidemark_protocol::model::{
 use tidemark_protocol::wire::client::ClientMessage;
 use tidemark_protocol::wire::server::{Explanation, ServerMessage};
 
+use super::collab::CollabView;
 use crate::aggregate::AggregateSnapshot;
 use crate::error::Error;
 use crate::pending::{Committed, OutboxWrite, RejectedWrite, WriteEvent};
@@ -226,6 +227,13 @@ pub enum Event {
     Network {
         /// Which of the two.
         enabled: bool,
+    },
+    /// A document's collaborative fields are open for editing, or closed.
+    Collaborative {
+        /// Which document.
+        path: DocumentPath,
+        /// What its fields hold, with the edits made here; none: it is closed.
+        view: Option<CollabView>,
     },
     /// The app closes the client.
     Close,

@@ -6,10 +6,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tidemark_protocol::model::{
-    CommitTime, Document, DocumentPath, EditTime, FieldPath, Precondition, Query, Superseded,
-    TargetId, Version, Write, WriteId, apply_write, check_precondition,
+    CommitTime, Document, DocumentPath, EditTime, FieldPath, Fields, Precondition, Query, Superseded,
+    TargetId, Version, Write, WriteId, WriteOp, apply_write, check_precondition,
 };
 
+use super::collab::{CollabView, is_merge};
 use super::listen::TargetSet;
 use super::writes::Outbox;
 use crate::cache::Known;
@@ -49,6 +50,24 @@ pub(crate) struct Seen {
     pub(crate) targets: TargetSet,
 }
 
+/// The values of collaborative fields with the pending changes in them.
+#[derive(Debug)]
+enum Shown {
+    /// Those of an open document.
+    Open(CollabView),
+    /// As computed when the last change was made.
+    Computed(Fields),
+}
+
+impl Shown {
+    fn values(&self) -> Fields {
+        match self {
+            Shown::Open(view) => view.values(),
+            Shown::Computed(values) => values.clone(),
+        }
+    }
+}
+
 /// A place in [`Documents::entries`]; so that a change looks a document up once.
 type Slot = usize;
 
@@ -61,6 +80,8 @@ pub(crate) struct Documents {
     free: Vec<Slot>,
     /// Those with pending writes.
     pending: BTreeSet<DocumentPath>,
+    /// What pending changes of collaborative fields come to.
+    shown: HashMap<DocumentPath, Shown>,
     /// Counts changes, to tell what the present one has touched.
     change: u64,
     touched: Vec<Before>,
@@ -247,6 +268,9 @@ impl Documents {
             entry.pending.retain(|(batch, _)| *batch != id);
             if entry.pending.is_empty() {
                 self.pending.remove(&write.path);
+                if let Some(Shown::Computed(_)) = self.shown.get(&write.path) {
+                    self.shown.remove(&write.path);
+                }
             }
         }
     }
@@ -267,6 +291,34 @@ impl Documents {
                 self.touch(&write.path);
             }
         }
+    }
+
+    /// What is pending of this document is to be laid anew.
+    pub(crate) fn revise_path(&mut self, path: &DocumentPath) {
+        if self.slots.contains_key(path) {
+            self.touch(path);
+        }
+    }
+
+    /// An open document says what its collaborative fields hold; none: it is closed.
+    pub(crate) fn show(&mut self, path: &DocumentPath, view: Option<CollabView>) {
+        match view {
+            Some(view) => self.shown.insert(path.clone(), Shown::Open(view)),
+            None => self.shown.remove(path),
+        };
+    }
+
+    /// What the collaborative fields of a document that is not open hold, if anything is pending.
+    pub(crate) fn show_computed(&mut self, path: &DocumentPath, values: Option<Fields>) {
+        match values {
+            Some(values) => self.shown.insert(path.clone(), Shown::Computed(values)),
+            None => self.shown.remove(path),
+        };
+    }
+
+    /// Whether an open document shows its collaborative fields.
+    pub(crate) fn is_open(&self, path: &DocumentPath) -> bool {
+        matches!(self.shown.get(path), Some(Shown::Open(_)))
     }
 
     /// The last pending write of the document that would count twice if the server's next word on it
@@ -310,7 +362,7 @@ impl Documents {
         outbox: &Outbox,
     ) -> (Option<Arc<Document>>, bool) {
         match self.entry(path) {
-            Some(entry) => fold(base, at, &entry.pending, outbox),
+            Some(entry) => fold(base, at, &entry.pending, outbox, self.shown.get(path)),
             None => (base, false),
         }
     }
@@ -321,15 +373,15 @@ impl Documents {
         self.change += 1;
         let touched = std::mem::take(&mut self.touched);
         for before in touched.iter().filter(|_| watched) {
-            self.entries[before.slot].fold(outbox);
+            self.entries[before.slot].fold(outbox, self.shown.get(&before.path));
         }
         touched
     }
 
     /// Computes what all documents with pending writes are now: someone begins to watch.
     pub(crate) fn refold(&mut self, outbox: &Outbox) {
-        for entry in &mut self.entries {
-            entry.fold(outbox);
+        for (path, slot) in &self.slots {
+            self.entries[*slot].fold(outbox, self.shown.get(path));
         }
     }
 
@@ -351,8 +403,9 @@ impl Entry {
         self.remote.is_some() || self.known > Version::NONE
     }
 
-    fn fold(&mut self, outbox: &Outbox) {
-        (self.local, self.overlaid) = fold(self.remote.clone(), self.known, &self.pending, outbox);
+    fn fold(&mut self, outbox: &Outbox, shown: Option<&Shown>) {
+        let base = self.remote.clone();
+        (self.local, self.overlaid) = fold(base, self.known, &self.pending, outbox, shown);
     }
 
     fn seen(&self) -> Seen {
@@ -367,18 +420,27 @@ fn fold(
     known: Version,
     pending: &[(WriteId, u32)],
     outbox: &Outbox,
+    shown: Option<&Shown>,
 ) -> (Option<Arc<Document>>, bool) {
     let mut laid = Laid { document: base, deleted: None, edit: EditTime(0) };
     let mut overlaid = false;
+    let mut merged = None;
     for (id, index) in pending.iter().filter(|(id, index)| outbox.is_shown(*id, *index, known)) {
         overlaid = true;
-        if let Some((write, at, edit)) = outbox.write(*id, *index) {
+        let Some((write, at, edit)) = outbox.write(*id, *index) else { continue };
+        if is_merge(write) {
+            merged = Some((write, at));
+        } else {
             let before = laid.document.clone();
             laid.lay(write, at, edit);
             if let Superseded::Fields(fields) = outbox.superseded(*id, *index) {
                 laid.restore(fields, before.as_deref());
             }
         }
+    }
+    // The values have all changes in them, and plain writes are for the server to merge.
+    if let (Some((write, at)), Some(shown)) = (merged, shown) {
+        laid.show(write, at, shown.values());
     }
     (laid.document, overlaid)
 }
@@ -393,6 +455,19 @@ struct Laid {
 }
 
 impl Laid {
+    /// Shows the values of collaborative fields.
+    fn show(&mut self, write: &Write, at: Version, values: Fields) {
+        let names = values.keys().map(|name| FieldPath::from_segments([name.as_str()]));
+        let Ok(mask) = names.collect::<Result<Vec<_>, _>>() else { return };
+        let write = Write {
+            path: write.path.clone(),
+            op: WriteOp::Update { fields: values, mask },
+            transforms: Vec::new(),
+            precondition: write.precondition,
+        };
+        self.lay(&write, at, EditTime::NOW);
+    }
+
     /// Later edits have decided these fields, which the server has yet to tell: shows them as before.
     fn restore(&mut self, fields: &[FieldPath], before: Option<&Document>) {
         let Some(document) = &mut self.document else { return };

@@ -402,6 +402,38 @@ impl CollabDocument {
         Ok(chunk.into())
     }
 
+    /// Makes edits upon a state of the history, as a change of their own; what they change now.
+    pub(super) fn isolated(
+        &mut self,
+        heads: &[ChangeHash],
+        edit: impl FnOnce(&mut AutoCommit) -> Result<(), CollabError>,
+    ) -> Result<Vec<CollabPatch>, CollabError> {
+        self.commit_local();
+        self.doc.update_diff_cursor();
+        let previous = self.doc.get_heads();
+        self.doc.isolate(heads);
+        let edited = edit(&mut self.doc);
+        let hash = match edited.is_ok() && self.doc.pending_ops() > 0 {
+            true => self.doc.commit_with(CommitOptions::default().with_time(0)),
+            false => {
+                self.doc.rollback();
+                None
+            }
+        };
+        self.doc.integrate();
+        let now = self.doc.get_heads();
+        let patches = self.doc.diff(&previous, &now);
+        self.doc.reset_diff_cursor();
+        edited?;
+        if let Some(change) = hash.and_then(|hash| self.doc.get_change_by_hash(&hash)) {
+            self.max_op = self.max_op.max(change.max_op());
+            self.outgoing.push(Bytes::copy_from_slice(change.raw_bytes()));
+        }
+        let patches = patch::convert(&self.doc, patches);
+        self.undo.transform(&patches, self.unit);
+        Ok(patches)
+    }
+
     /// Notes an operation number made by other means than an edit.
     pub(super) fn note_op(&mut self, number: u64) {
         self.max_op = self.max_op.max(number);

@@ -3,7 +3,9 @@
 
 use automerge::marks::ExpandMark;
 use automerge::transaction::Transactable;
-use automerge::{Cursor, CursorPosition, MoveCursor, ObjId, ObjType, Prop, ROOT, ReadDoc};
+use automerge::{
+    ChangeHash, Cursor, CursorPosition, MoveCursor, ObjId, ObjType, Prop, ROOT, ReadDoc,
+};
 
 use super::super::CollaborativeKind;
 use super::super::value::Value;
@@ -92,6 +94,32 @@ impl CollabDocument {
         self.undo.record(Inverse::Sequence { object: id.clone(), change: inverse });
         let action = PatchAction::Splice { at, delete, insert: insert.to_owned() };
         Ok(self.patch(field, &[], action, id))
+    }
+
+    /// As [`CollabDocument::splice`], in the text as it was at a state of the history: for who edits
+    /// what they last saw, while edits of others have come in. It merges with those like an edit made
+    /// elsewhere, and cannot be undone.
+    pub fn splice_at(
+        &mut self,
+        field: &str,
+        state: &[[u8; 32]],
+        at: usize,
+        delete: usize,
+        insert: &str,
+    ) -> Result<Vec<CollabPatch>, CollabError> {
+        let id = self.root(field, CollaborativeKind::Text)?;
+        if !self.has(state) {
+            return Err(CollabError::MissingDependencies);
+        }
+        let heads: Vec<ChangeHash> = state.iter().map(|hash| ChangeHash(*hash)).collect();
+        let length = self.doc.length_at(&id, &heads);
+        if at.saturating_add(delete) > length {
+            return Err(CollabError::OutOfBounds { index: at.saturating_add(delete), length });
+        }
+        let delete = delete.cast_signed();
+        self.isolated(&heads, |doc| {
+            doc.splice_text(&id, at, delete, insert).map_err(CollabError::automerge)
+        })
     }
 
     fn text_between(&self, id: &ObjId, at: usize, count: usize) -> String {
@@ -287,10 +315,20 @@ impl CollabDocument {
 
     /// Takes edits together, so that they are undone as one.
     pub fn group<T>(&mut self, edits: impl FnOnce(&mut CollabDocument) -> T) -> T {
-        self.undo.open_group();
+        self.open_group();
         let result = edits(self);
-        self.undo.close_group();
+        self.close_group();
         result
+    }
+
+    /// Begins a group, until [`CollabDocument::close_group`].
+    pub fn open_group(&mut self) {
+        self.undo.open_group();
+    }
+
+    /// Ends a group.
+    pub fn close_group(&mut self) {
+        self.undo.close_group();
     }
 
     /// Takes back the last edit made here that is not undone, and leaves those of others; none if

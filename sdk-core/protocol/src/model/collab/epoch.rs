@@ -37,6 +37,22 @@ impl CollabDocument {
         Ok(fresh)
     }
 
+    /// A copy whose edits are another author's.
+    fn forked(&self, actor: &[u8]) -> CollabDocument {
+        let mut forked = self.clone();
+        forked.take_changes();
+        forked.doc.set_actor(automerge::ActorId::from(actor));
+        forked
+    }
+
+    /// Whether this document began with a plain value that the other did not begin with.
+    pub fn began_apart_from(&mut self, other: &mut CollabDocument) -> bool {
+        self.commit_local();
+        let changes = self.doc.get_changes(&[]);
+        let mut imports = changes.iter().filter(|change| seed::is_import(change));
+        imports.any(|change| other.doc.get_change_meta_by_hash(&change.hash()).is_none())
+    }
+
     /// Whether changes begin with a plain value that this document did not begin with.
     pub fn begins_elsewhere<'a>(
         &mut self,
@@ -83,6 +99,44 @@ pub fn rebase_late<'a>(
     let before = old.clone();
     old.apply(changes)?;
     carry_over(&before, old, new, carried)
+}
+
+/// Makes the edits that led from one state of a document to another in a document that went on in
+/// another way, where no common history tells how: beside the difference to its values.
+pub fn merge_values(
+    before: &CollabDocument,
+    after: &CollabDocument,
+    new: &mut CollabDocument,
+) -> Result<(), CollabError> {
+    for (field, root) in &after.roots {
+        let (old, edited) = (before.value(field), after.value(field));
+        if old == edited {
+            continue;
+        }
+        if !new.roots.contains_key(field) {
+            if before.roots.contains_key(field) {
+                continue;
+            }
+            new.ensure(field, root.kind, None)?;
+        }
+        let mut common = CollabDocument::new(b"common", new.unit);
+        common.ensure(field, root.kind, None)?;
+        if let Some(old) = &old {
+            common.assign(field, old)?;
+        }
+        let (mut ours, mut theirs) = (common.forked(b"ours"), common.forked(b"theirs"));
+        for (side, value) in [(&mut ours, edited), (&mut theirs, new.value(field))] {
+            if let Some(value) = value {
+                side.assign(field, &value)?;
+            }
+        }
+        let changes = ours.take_changes();
+        theirs.apply(changes.iter().map(|change| &change[..]))?;
+        if let Some(merged) = theirs.value(field) {
+            new.assign(field, &merged)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the difference between two states of one document in another, upon the state `carried` of

@@ -24,7 +24,7 @@ mod value;
 pub use change::{MAX_CHANGE_BYTES, MAX_CHANGE_OPS, check_change};
 pub use document::{CollabDocument, Merged, PART_BYTES, TextUnit};
 pub use edit::{CollabCursor, Expand, Mark, Side};
-pub use epoch::rebase_late;
+pub use epoch::{merge_values, rebase_late};
 pub use error::CollabError;
 pub use patch::{CollabPatch, PatchAction};
 pub use value::Step;

@@ -182,6 +182,28 @@ fn undo_of_lists_maps_and_counters() {
 }
 
 #[test]
+fn an_edit_of_what_was_seen_merges_with_what_came_since() {
+    let (mut a, mut b) = (document(1), document(2));
+    a.splice("text", 0, 0, "the fox").unwrap();
+    send(&mut a, &mut [&mut b]);
+    let seen = a.heads();
+    b.splice("text", 0, 4, "").unwrap();
+    send(&mut b, &mut [&mut a]);
+    assert_eq!(a.text("text").unwrap(), "fox");
+    a.splice_at("text", &seen, 7, 0, " jumps").unwrap();
+    let patches = a.splice_at("text", &seen, 4, 0, "quick ").unwrap();
+    let quick = PatchAction::Splice { at: 0, delete: 0, insert: "quick ".to_owned() };
+    assert_eq!(patches.iter().map(|it| it.action.clone()).collect::<Vec<_>>(), vec![quick]);
+    assert_eq!(a.text("text").unwrap(), "quick fox jumps");
+    send(&mut a, &mut [&mut b]);
+    assert_eq!(b.text("text").unwrap(), "quick fox jumps");
+    let error = a.splice_at("text", &seen, 8, 0, "x").unwrap_err();
+    assert_eq!(error, CollabError::OutOfBounds { index: 8, length: 7 });
+    let error = a.splice_at("text", &[[7; 32]], 0, 0, "x").unwrap_err();
+    assert_eq!(error, CollabError::MissingDependencies);
+}
+
+#[test]
 fn a_saved_document_goes_on() {
     let mut a = document(1);
     a.splice("text", 0, 0, "saved").unwrap();

@@ -274,3 +274,24 @@ fn epochs_that_were_stored_take_late_changes() {
     }
     assert_eq!(new.text("text").unwrap(), "---end of it!");
 }
+
+#[test]
+fn edits_are_made_beside_values_of_another_history() {
+    let mut before = document(1);
+    before.splice("text", 0, 0, "the fox").unwrap();
+    before.increment("count", 1).unwrap();
+    let mut after = before.clone();
+    after.splice("text", 4, 0, "quick ").unwrap();
+    after.increment("count", 2).unwrap();
+    let mut new = document(2);
+    new.splice("text", 0, 0, "the fox jumps").unwrap();
+    new.increment("count", 5).unwrap();
+    crate::model::collab::merge_values(&before, &after, &mut new).unwrap();
+    assert_eq!(new.text("text").unwrap(), "the quick fox jumps");
+    assert_eq!(new.value("count"), Some(Value::from(7)));
+    let mut plain = CollabDocument::new(&[3], TextUnit::CodePoints);
+    plain.ensure("text", CollaborativeKind::Text, Some(&Value::from("x"))).unwrap();
+    assert!(plain.began_apart_from(&mut new));
+    let mut same = plain.clone();
+    assert!(!plain.began_apart_from(&mut same));
+}
