@@ -92,6 +92,19 @@ pub(crate) struct ClientArgs {
     pub(crate) timeout: Duration,
 }
 
+/// Where a command keeps what it knows, and what it has not sent.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Offline")]
+pub(crate) struct CacheArgs {
+    /// Keep documents and unsent writes here, so that the command works offline and goes on where it
+    /// was stopped; one process at a time
+    #[arg(long, env = "TIDEMARK_CACHE", value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// How large the cache may grow before what was not used for long is dropped: `50MB`, `1GB`
+    #[arg(long, requires = "cache", value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) cache_size: Option<u64>,
+}
+
 /// Arguments of `get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
@@ -373,6 +386,9 @@ pub(crate) struct WatchArgs {
     /// Exit after this time: `10s`, `2m`
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
+    /// What is kept.
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
 }
 
 /// Arguments of `import`.
@@ -398,6 +414,9 @@ pub(crate) struct ImportArgs {
     /// Where progress is kept [default: the user's state folder]
     #[arg(long, env = "TIDEMARK_STATE_DIR", value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// What is kept.
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
 }
 
 /// Arguments of `export`.
@@ -414,7 +433,14 @@ pub(crate) struct ExportArgs {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Messages are documents of rooms/ROOM/messages. When stdin or stdout is not a terminal, lines are
-read and messages are printed as lines, so that scripts can take part.")]
+read and messages are printed as lines, so that scripts can take part. Lines with --json:
+  {\"type\":\"message\",\"id\",\"from\",\"text\",\"at\",\"own\"}   the server has it
+  {\"type\":\"edited\",\"id\",\"from\",\"text\"}  {\"type\":\"deleted\",\"id\"}
+  {\"type\":\"local\",\"id\",\"text\"}                 yours, on its way
+  {\"type\":\"rejected\",\"id\",\"code\",\"message\"}
+  {\"type\":\"superseded\",\"id\"}                     a later edit of it holds
+/edit TEXT changes your last message, /delete deletes it, /retry sends again what was refused,
+/discard gives it up.")]
 pub(crate) struct ChatArgs {
     /// The room
     pub(crate) room: String,
@@ -424,6 +450,9 @@ pub(crate) struct ChatArgs {
     /// Use lines even in a terminal
     #[arg(long)]
     pub(crate) plain: bool,
+    /// What is kept.
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
 }
 
 /// `500ms`, `10s`, `2m`, `1h`, or a plain number of seconds.
@@ -439,6 +468,24 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         other => return Err(format!("unknown unit `{other}`; use ms, s, m or h")),
     };
     Duration::try_from_secs_f64(seconds).map_err(|error| format!("`{text}`: {error}"))
+}
+
+/// `1048576`, `50MB`, `1GB`; with `KiB`, `MiB` and `GiB` in powers of two.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is no size; try 50MB"))?;
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        other => return Err(format!("unknown unit `{other}`; use KB, MB or GB")),
+    };
+    number.checked_mul(factor).ok_or_else(|| format!("`{text}` is too much"))
 }
 
 #[cfg(test)]
@@ -462,6 +509,24 @@ mod tests {
         assert!(parse_duration("7 parsecs").unwrap_err().contains("unit"));
         assert!(parse_duration("soon").is_err());
         assert!(parse_duration("99999999999999999999999999").is_err());
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_size("4096").unwrap(), 4096);
+        assert_eq!(parse_size("50MB").unwrap(), 50_000_000);
+        assert_eq!(parse_size("1 GiB").unwrap(), 1 << 30);
+        assert!(parse_size("5 bushels").unwrap_err().contains("unit"));
+        assert!(parse_size("99999999999GB").is_err());
+        assert!(parse_size("much").is_err());
+    }
+
+    #[test]
+    fn a_cache_size_needs_a_cache() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+        assert!(parse("tidemark chat r --as ann --cache d --cache-size 10MB"));
+        assert!(!parse("tidemark chat r --as ann --cache-size 10MB"));
+        assert!(parse("tidemark watch c --cache d") && parse("tidemark import f --cache d"));
     }
 
     #[test]

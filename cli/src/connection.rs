@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use tidemark_core::{Client, Code, ConnectionState, Error};
 
-use crate::args::ClientArgs;
+use crate::args::{CacheArgs, ClientArgs};
 use crate::failure::{Failure, Kind, Outcome};
 use crate::output::note;
 
@@ -32,19 +32,30 @@ pub(crate) type States = Pin<Box<dyn Stream<Item = ConnectionState> + Send>>;
 impl Connection {
     /// Starts a client that waits as long as `--timeout` says; does not wait for the network.
     pub(crate) fn open(args: &ClientArgs) -> Outcome<Connection> {
-        Connection::start(args, (!args.timeout.is_zero()).then_some(args.timeout))
+        let patience = (!args.timeout.is_zero()).then_some(args.timeout);
+        Connection::start(args, &CacheArgs::default(), patience)
     }
 
-    /// Starts a client that waits however long the server is away.
-    pub(crate) fn open_patient(args: &ClientArgs) -> Outcome<Connection> {
-        Connection::start(args, None)
+    /// Starts a client that waits however long the server is away, and keeps what it knows if told to.
+    pub(crate) fn open_cached(args: &ClientArgs, cache: &CacheArgs) -> Outcome<Connection> {
+        Connection::start(args, cache, None)
     }
 
-    fn start(args: &ClientArgs, patience: Option<Duration>) -> Outcome<Connection> {
+    fn start(
+        args: &ClientArgs,
+        cache: &CacheArgs,
+        patience: Option<Duration>,
+    ) -> Outcome<Connection> {
         let builder = Client::builder(&args.url).project(&args.project);
         let mut builder = builder.request_timeout(patience.unwrap_or(NEVER));
         if let Some(token) = &args.token {
             builder = builder.token(token);
+        }
+        if let Some(folder) = &cache.cache {
+            builder = builder.cache_dir(folder);
+        }
+        if let Some(bytes) = cache.cache_size {
+            builder = builder.cache_size(bytes);
         }
         let client = builder.build().map_err(|error| Failure::from(error).at(&args.url))?;
         Ok(Connection { client, url: args.url.clone(), patience })

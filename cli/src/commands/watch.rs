@@ -22,7 +22,7 @@ use crate::output::{
 
 /// Prints until told to stop.
 pub(crate) async fn run(client: &ClientArgs, args: &WatchArgs) -> Outcome<u8> {
-    let connection = Connection::open_patient(client)?;
+    let connection = Connection::open_cached(client, &args.cache)?;
     let mut out = Output::new(client.json);
     let mut states = listen(&connection, args, &mut out).await?;
     let mut printer = Printer { out, seen: Version::NONE, current: false };

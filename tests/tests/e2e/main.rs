@@ -8,12 +8,15 @@ mod bad_input;
 mod basics;
 mod chaos;
 mod clauses;
+mod collab;
 mod connections;
 mod durability;
 mod latency;
 mod listening;
+mod offline;
 mod queries;
 mod retention;
+mod traces;
 mod transactions;
 mod windows;
 

@@ -22,7 +22,7 @@ pub(super) async fn run(mut feed: Feed, mut room: Room, json: bool) -> Outcome<u
     let mut open = true;
     let stop = stop_signal();
     tokio::pin!(stop);
-    while open || !feed.is_current() || room.waiting() > 0 || talk.unseen > 0 {
+    while open || !feed.may_leave(&room) || (feed.is_online(&room) && talk.unseen > 0) {
         tokio::select! {
             () = &mut stop => break,
             line = input.recv(), if open => match line.as_deref().map(Typed::read) {
@@ -34,8 +34,19 @@ pub(super) async fn run(mut feed: Feed, mut room: Room, json: bool) -> Outcome<u
                     feed.say(&mut room, text);
                     talk.unseen += 1;
                 }
+                Some(Typed::Edit(text)) => talk.changed(feed.edit(&mut room, text)?),
+                Some(Typed::Delete) => talk.changed(feed.delete(&mut room)?),
+                Some(Typed::Retry) => {
+                    note(format_args!("{} sent again", feed.retry(&mut room).await?));
+                }
+                Some(Typed::Discard) => {
+                    note(format_args!("{} given up", feed.discard(&mut room).await?));
+                }
                 Some(Typed::Nothing) => {}
-                Some(Typed::Help) => note("a line is a message; /quit or the end of input leaves"),
+                Some(Typed::Help) => note(
+                    "a line is a message; /edit TEXT changes your last one, /delete deletes it, \
+                     /retry sends again what was refused, /discard gives it up, /quit or the end of input leaves",
+                ),
                 Some(Typed::Unknown(command)) => note(format_args!("there is no {command}")),
                 Some(Typed::Quit) | None => open = false,
             },
@@ -48,9 +59,9 @@ pub(super) async fn run(mut feed: Feed, mut room: Room, json: bool) -> Outcome<u
         }
     }
     if room.waiting() > 0 {
-        note(format_args!("{} message(s) may not have been sent", room.waiting()));
+        feed.note_waiting(&room);
     }
-    Ok(u8::from(talk.refused > 0 || room.waiting() > 0))
+    Ok(u8::from(talk.refused > 0 || (room.waiting() > 0 && !feed.is_durable())))
 }
 
 /// Lines of stdin, read on a thread because reading cannot be interrupted.
@@ -81,6 +92,10 @@ impl Talk {
     fn tell(&mut self, room: &Room, news: &News) -> Outcome<()> {
         match news {
             News::Message(message) => self.message(room, message),
+            News::Edited(message) => self.edited(message),
+            News::Deleted { id } => self.deleted(id),
+            News::Superseded { id } => self.superseded(id),
+            News::Local { id, text } => self.local(id, text),
             News::Rejected { id, error } => {
                 self.refused += 1;
                 self.unseen = self.unseen.saturating_sub(1);
@@ -120,6 +135,44 @@ impl Talk {
         let time = local_time(message.at).format("%H:%M");
         let text = message.text.lines().map(printable).collect::<Vec<_>>().join("\n    ");
         self.out.line(format_args!("[{time}] {}: {text}", printable(&message.from)))
+    }
+
+    fn edited(&mut self, message: &Message) -> Outcome<()> {
+        let Message { id, from, text, .. } = message;
+        if self.out.is_json() {
+            return self.out.line(json!({"type": "edited", "id": id, "from": from, "text": text}));
+        }
+        self.out.line(format_args!("* {} changed a message: {}", printable(from), printable(text)))
+    }
+
+    fn deleted(&mut self, id: &str) -> Outcome<()> {
+        if self.out.is_json() {
+            return self.out.line(json!({"type": "deleted", "id": id}));
+        }
+        self.out.line("* a message was deleted")
+    }
+
+    fn superseded(&mut self, id: &str) -> Outcome<()> {
+        note("a later edit of your message holds");
+        if !self.out.is_json() {
+            return Ok(());
+        }
+        self.out.line(json!({"type": "superseded", "id": id}))
+    }
+
+    /// People see what they have typed; scripts are told that it is kept.
+    fn local(&mut self, id: &str, text: &str) -> Outcome<()> {
+        if !self.out.is_json() {
+            return Ok(());
+        }
+        self.out.line(json!({"type": "local", "id": id, "text": text}))
+    }
+
+    fn changed(&mut self, found: bool) {
+        if !found {
+            note("you have said nothing yet");
+            self.refused += 1;
+        }
     }
 
     fn connection(&mut self, link: &Link) {

@@ -25,11 +25,12 @@ pub(crate) async fn run(client: &ClientArgs, args: &ChatArgs) -> Outcome<u8> {
     if name.is_empty() || name.chars().any(char::is_control) {
         return Err(Failure::usage("--as needs a name without control characters"));
     }
-    let connection = Connection::open_patient(client)?;
+    let connection = Connection::open_cached(client, &args.cache)?;
     let room = connection.client().collection("rooms")?.doc(&args.room)?;
     let messages = room.collection("messages")?;
-    let feed = Feed::new(connection.client(), messages, name);
-    let room = Room::new(&args.room, name);
+    let durable = args.cache.cache.is_some();
+    let mut room = Room::new(&args.room, name);
+    let feed = Feed::open(connection.client(), messages, &mut room, durable).await?;
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let code = if terminal && !args.plain && !client.json {
         terminal::run(feed, room).await?

@@ -45,6 +45,17 @@ pub(super) struct Outgoing {
     pub(super) rejected: Option<String>,
 }
 
+/// What became of a message that the server shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// It was not there before.
+    First,
+    /// Its text is another.
+    Edited,
+    /// It is as it was.
+    Again,
+}
+
 /// The connection, for the banner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Link {
@@ -82,8 +93,10 @@ pub(super) struct Room {
     times: HashMap<String, Timestamp>,
     /// Own messages of this session, also after they were committed.
     own: HashSet<String>,
-    /// All messages that the listener has shown.
-    listed: HashSet<String>,
+    /// All messages that the listener has shown, with the text that was told last.
+    listed: HashMap<String, String>,
+    /// How many edits and deletions of own messages are not committed.
+    changing: usize,
     /// Own messages that are not committed, in the order typed.
     outgoing: VecDeque<Outgoing>,
     link: Link,
@@ -100,7 +113,8 @@ impl Room {
             messages: BTreeMap::new(),
             times: HashMap::new(),
             own: HashSet::new(),
-            listed: HashSet::new(),
+            listed: HashMap::new(),
+            changing: 0,
             outgoing: VecDeque::new(),
             link: Link::Connecting,
             reached: false,
@@ -136,9 +150,18 @@ impl Room {
         self.own.contains(id)
     }
 
-    /// Notes that the listener shows a message; whether it is the first time.
-    pub(super) fn first_listing(&mut self, id: &str) -> bool {
-        self.listed.insert(id.to_owned())
+    /// Notes that the listener shows a message.
+    pub(super) fn list(&mut self, message: &Message) -> Shown {
+        match self.listed.insert(message.id.clone(), message.text.clone()) {
+            None => Shown::First,
+            Some(before) if before != message.text => Shown::Edited,
+            Some(_) => Shown::Again,
+        }
+    }
+
+    /// Notes that the listener shows a message no more; whether it did.
+    pub(super) fn unlist(&mut self, id: &str) -> bool {
+        self.listed.remove(id).is_some()
     }
 
     /// The user has said something.
@@ -148,14 +171,55 @@ impl Room {
         self.outgoing.push_back(Outgoing { id, text, sent_at, rejected: None });
     }
 
-    /// The next own message to send.
-    pub(super) fn next_to_send(&self) -> Option<&Outgoing> {
-        self.outgoing.iter().find(|message| message.rejected.is_none())
+    /// A message that an earlier run has said, and that waits; whether it is news.
+    pub(super) fn recall(&mut self, id: &str, text: &str) -> bool {
+        if let Some(known) = self.outgoing.iter_mut().find(|message| message.id == id) {
+            text.clone_into(&mut known.text);
+            return false;
+        }
+        let new = !self.times.contains_key(id);
+        if new {
+            self.say(id, text, 0);
+        }
+        new
     }
 
-    /// How many own messages wait.
+    /// Whether a message is in the room already.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.times.contains_key(id) || self.outgoing.iter().any(|message| message.id == id)
+    }
+
+    /// The last own message, committed or not, that was not refused.
+    pub(super) fn last_own(&self) -> Option<String> {
+        let waiting = self.outgoing.iter().rev().find(|message| message.rejected.is_none());
+        let of_name = |message: &&Message| message.from == self.name;
+        let committed = || self.messages.values().rev().find(of_name).map(|it| it.id.clone());
+        waiting.map(|message| message.id.clone()).or_else(committed)
+    }
+
+    /// The text of a message is to be another.
+    pub(super) fn edit(&mut self, id: &str, text: &str) {
+        let at = self.times.get(id).copied();
+        let committed = at.and_then(|at| self.messages.get_mut(&(at, id.to_owned())));
+        let waiting = self.outgoing.iter_mut().find(|message| message.id == id);
+        let texts = [committed.map(|it| &mut it.text), waiting.map(|it| &mut it.text)];
+        texts.into_iter().flatten().for_each(|old| text.clone_into(old));
+    }
+
+    /// An edit or a deletion has been made.
+    pub(super) fn change_began(&mut self) {
+        self.changing += 1;
+    }
+
+    /// The server has decided on one.
+    pub(super) fn change_decided(&mut self) {
+        self.changing = self.changing.saturating_sub(1);
+    }
+
+    /// How many own messages, edits and deletions wait.
     pub(super) fn waiting(&self) -> usize {
-        self.outgoing.iter().filter(|message| message.rejected.is_none()).count()
+        let messages = self.outgoing.iter().filter(|message| message.rejected.is_none());
+        messages.count() + self.changing
     }
 
     /// The server has committed an own message, perhaps before the listener tells.
@@ -175,6 +239,17 @@ impl Room {
         }
     }
 
+    /// A message that was refused is sent again; gives its text.
+    pub(super) fn send_again(&mut self, id: &str) -> Option<String> {
+        let message = self.outgoing.iter_mut().find(|message| message.id == id)?;
+        message.rejected.take().map(|_| message.text.clone())
+    }
+
+    /// Refused messages are given up.
+    pub(super) fn forget_refused(&mut self) {
+        self.outgoing.retain(|message| message.rejected.is_none());
+    }
+
     /// The server shows a message.
     pub(super) fn show(&mut self, message: Message) {
         self.outgoing.retain(|outgoing| outgoing.id != message.id);
@@ -183,6 +258,7 @@ impl Room {
 
     /// The server no longer shows a message.
     pub(super) fn hide(&mut self, id: &str) {
+        self.outgoing.retain(|message| message.id != id);
         if let Some(at) = self.times.remove(id) {
             self.messages.remove(&(at, id.to_owned()));
         }
@@ -260,14 +336,48 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_message_stays_with_its_reason_and_blocks_nothing() {
+    fn a_refused_message_stays_with_its_reason_and_is_not_waited_for() {
         let mut room = Room::new("r", "ann");
         room.say("x", "one", 0);
         room.say("y", "two", 0);
-        assert_eq!(room.next_to_send().unwrap().id, "x");
         room.rejected("x", "no");
-        assert_eq!(room.next_to_send().unwrap().id, "y");
         assert_eq!(shown(&room), "one✗no two…");
+        assert_eq!(room.waiting(), 1);
+        assert_eq!(room.last_own().as_deref(), Some("y"));
+        assert_eq!(room.send_again("x").as_deref(), Some("one"));
+        assert_eq!((room.send_again("x"), room.send_again("never said")), (None, None));
+        assert_eq!(shown(&room), "one… two…");
+        room.rejected("y", "no");
+        room.forget_refused();
+        assert_eq!(shown(&room), "one…");
+    }
+
+    #[test]
+    fn what_an_earlier_run_said_waits_once() {
+        let mut room = Room::new("r", "ann");
+        assert!(room.recall("x", "one"));
+        assert!(!room.recall("x", "one, edited"));
+        assert_eq!(shown(&room), "one, edited…");
+        room.show(message("x", 5));
+        assert!(!room.recall("x", "x"));
+        assert_eq!(shown(&room), "x✓");
+    }
+
+    #[test]
+    fn edits_show_at_once_and_are_told_when_the_listener_shows_them() {
+        let mut room = Room::new("r", "bob");
+        assert_eq!(room.list(&message("a", 1)), Shown::First);
+        room.show(message("a", 1));
+        assert_eq!(room.last_own().as_deref(), Some("a"));
+        room.edit("a", "b");
+        room.change_began();
+        assert_eq!((shown(&room), room.waiting()), ("b".to_owned(), 1));
+        let edited = Message { text: "b".to_owned(), ..message("a", 1) };
+        assert_eq!(room.list(&edited), Shown::Edited);
+        assert_eq!(room.list(&edited), Shown::Again);
+        room.change_decided();
+        assert_eq!(room.waiting(), 0);
+        assert!(room.unlist("a") && !room.unlist("a"));
     }
 
     #[test]

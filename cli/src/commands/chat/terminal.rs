@@ -17,15 +17,16 @@ use futures::StreamExt;
 
 use super::TEXT_LIMIT;
 use super::editor::Editor;
-use super::feed::Feed;
+use super::feed::{Feed, News};
 use super::render::{View, frame, local_time};
 use super::room::Room;
 use crate::commands::watch::stop_signal;
 use crate::failure::{Failure, Outcome};
-use crate::output::{Colour, note};
+use crate::output::Colour;
 
 const HELP: &[&str] = &[
-    "/quit or Ctrl-D leaves, /help shows this; a message that starts with / is written //",
+    "/edit TEXT changes your last message, /delete deletes it; a message that starts with / is written //",
+    "/retry sends again what was refused, /discard gives it up; /quit or Ctrl-D leaves, /help shows this",
     "PageUp and PageDown scroll, Up and Down recall what you typed",
     "… waits for the server   ✓ the server has it   ✗ the server refused it",
 ];
@@ -38,20 +39,18 @@ pub(super) async fn run(mut feed: Feed, mut room: Room) -> Outcome<u8> {
     let guard = TerminalGuard::enter().map_err(|error| Failure::io("the terminal", &error))?;
     let mut screen = Screen::default();
     let outcome = talk(&mut feed, &mut room, &mut screen).await;
-    if outcome.is_ok() && room.waiting() > 0 {
+    if outcome.is_ok() && !feed.may_leave(&room) && room.waiting() > 0 {
         screen.notice = vec!["sending what waits; Ctrl-C leaves at once".to_owned()];
         screen.draw(&room).map_err(|error| Failure::io("the terminal", &error))?;
         last_words(&mut feed, &mut room).await;
     }
     drop(guard);
     outcome?;
-    match room.waiting() {
-        0 => Ok(0),
-        count => {
-            note(format_args!("{count} message(s) may not have been sent"));
-            Ok(1)
-        }
+    if room.waiting() == 0 {
+        return Ok(0);
     }
+    feed.note_waiting(&room);
+    Ok(u8::from(!feed.is_durable()))
 }
 
 async fn talk(feed: &mut Feed, room: &mut Room, screen: &mut Screen) -> Outcome<()> {
@@ -66,12 +65,21 @@ async fn talk(feed: &mut Feed, room: &mut Room, screen: &mut Screen) -> Outcome<
                 Some(Ok(event)) => match screen.handle(&event) {
                     Request::Nothing => {}
                     Request::Say(text) => feed.say(room, &text),
+                    Request::Edit(text) => screen.changed(feed.edit(room, &text)?),
+                    Request::Delete => screen.changed(feed.delete(room)?),
+                    Request::Retry => drop(feed.retry(room).await?),
+                    Request::Discard => drop(feed.discard(room).await?),
                     Request::Quit => return Ok(()),
                 },
                 Some(Err(error)) => return Err(Failure::io("the terminal", &error)),
                 None => return Ok(()),
             },
-            news = feed.next(room) => drop(news?),
+            news = feed.next(room) => {
+                let superseded = |news: &News| matches!(news, News::Superseded { .. });
+                if news?.iter().any(superseded) {
+                    screen.notice = vec!["a later edit of your message holds".to_owned()];
+                }
+            }
         }
     }
 }
@@ -81,7 +89,7 @@ async fn last_words(feed: &mut Feed, room: &mut Room) {
     let mut keys = EventStream::new();
     let limit = tokio::time::sleep(LAST_WORDS);
     tokio::pin!(limit);
-    while room.waiting() > 0 {
+    while room.waiting() > 0 && !feed.may_leave(room) {
         tokio::select! {
             () = &mut limit => return,
             event = keys.next() => match event {
@@ -98,6 +106,10 @@ async fn last_words(feed: &mut Feed, room: &mut Room) {
 enum Request {
     Nothing,
     Say(String),
+    Edit(String),
+    Delete,
+    Retry,
+    Discard,
     Quit,
 }
 
@@ -179,6 +191,10 @@ impl Screen {
         match Typed::read(&text) {
             Typed::Nothing => Request::Nothing,
             Typed::Text(text) => Request::Say(text.to_owned()),
+            Typed::Edit(text) => Request::Edit(text.to_owned()),
+            Typed::Delete => Request::Delete,
+            Typed::Retry => Request::Retry,
+            Typed::Discard => Request::Discard,
             Typed::Quit => Request::Quit,
             Typed::Help => {
                 self.notice = HELP.iter().map(|line| (*line).to_owned()).collect();
@@ -188,6 +204,12 @@ impl Screen {
                 self.notice = vec![format!("there is no {command}; /help says what there is")];
                 Request::Nothing
             }
+        }
+    }
+
+    fn changed(&mut self, found: bool) {
+        if !found {
+            self.notice = vec!["you have said nothing yet".to_owned()];
         }
     }
 
@@ -226,6 +248,14 @@ pub(super) enum Typed<'a> {
     Nothing,
     /// A message.
     Text(&'a str),
+    /// `/edit TEXT`
+    Edit(&'a str),
+    /// `/delete`
+    Delete,
+    /// `/retry`
+    Retry,
+    /// `/discard`
+    Discard,
     /// `/quit`
     Quit,
     /// `/help`
@@ -242,7 +272,11 @@ impl Typed<'_> {
             "" => Typed::Nothing,
             "/quit" | "/exit" | "/q" => Typed::Quit,
             "/help" | "/?" => Typed::Help,
+            "/delete" => Typed::Delete,
+            "/retry" => Typed::Retry,
+            "/discard" => Typed::Discard,
             _ if text.starts_with("//") => Typed::Text(&text[1..]),
+            _ if text.starts_with("/edit ") => Typed::Edit(text["/edit ".len()..].trim_start()),
             _ if text.starts_with('/') => {
                 Typed::Unknown(text.split_whitespace().next().unwrap_or(text))
             }
@@ -289,6 +323,9 @@ mod tests {
         assert_eq!(Typed::read("//etc/hosts"), Typed::Text("/etc/hosts"));
         assert_eq!(Typed::read("/quit"), Typed::Quit);
         assert_eq!(Typed::read("/dance now"), Typed::Unknown("/dance"));
+        assert_eq!(Typed::read("/edit  better words"), Typed::Edit("better words"));
+        assert_eq!(Typed::read("/edit"), Typed::Unknown("/edit"));
+        assert_eq!(Typed::read("/delete"), Typed::Delete);
         assert_eq!(Typed::read("   "), Typed::Nothing);
     }
 

@@ -37,7 +37,7 @@ pub(crate) async fn run(client: &ClientArgs, args: &ImportArgs) -> Outcome<u8> {
     let template = args.template.as_deref();
     let identity = Identity::of(&args.file, template, &client.url, &client.project)?;
     let source = Source::open(&args.file)?;
-    let connection = Connection::open_patient(client)?;
+    let connection = Connection::open_cached(client, &args.cache)?;
     let total = identity.as_ref().map(|identity| identity.size);
     let record = Record::open(identity, args, &connection).await?;
     if record.progress.as_ref().is_some_and(|progress| progress.complete) {
