@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use tidemark_core::runtime::native::NativeRuntime;
 use tidemark_core::runtime::{Runtime, Task, Transport};
 use tidemark_core::{
-    Aggregate, ChangeKind, Client, Code, ConnectionState, DistanceMeasure, DocumentSnapshot, Error,
-    FieldValue, Operator, Source, Value, Version,
+    Aggregate, ChangeKind, Client, ClientBuilder, Code, ConnectionState, DistanceMeasure,
+    DocumentSnapshot, Error, FieldValue, Operator, Source, Value, Version, WriteEvent, WriteStage,
 };
 use tidemark_protocol::model::{
     AggregateQuery, AggregateState, Document, DocumentPath, Incarnation, Query, Target, TargetId,
@@ -231,9 +231,13 @@ fn path(write: &tidemark_core::Write) -> &DocumentPath {
 
 fn start() -> (Client, Arc<Mutex<Server>>) {
     let server = Arc::new(Mutex::new(Server::default()));
+    (builder(&server).build().unwrap(), server)
+}
+
+fn builder(server: &Arc<Mutex<Server>>) -> ClientBuilder {
     let native = NativeRuntime::current().unwrap();
     let runtime = Arc::new(MemoryRuntime { native, server: server.clone() });
-    (Client::builder("ws://memory").runtime(runtime).build().unwrap(), server)
+    Client::builder("ws://memory").runtime(runtime)
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -568,4 +572,105 @@ async fn nobody_to_talk_to_is_no_error() {
     let write = client.doc("rooms/a").unwrap().set(&message(1));
     client.close().await;
     assert_eq!(write.await.unwrap_err().code(), Code::Cancelled);
+}
+
+#[tokio::test]
+async fn a_write_goes_through_its_stages() {
+    let (client, server) = start();
+    let mut events = client.write_events();
+    let doc = client.doc("rooms/a").unwrap();
+    let mut listener = doc.listen();
+    assert!(!listener.next().await.unwrap().unwrap().exists());
+    server.lock().unwrap().mute = true;
+    let mut write = doc.set(&message(1));
+    assert!(listener.next().await.unwrap().unwrap().exists());
+    assert_eq!(write.id(), None, "it shows before it is stored");
+    let id = write.local().await.unwrap();
+    assert_eq!((write.id(), write.local().await.unwrap()), (Some(id), id));
+    assert!(futures::poll!(&mut write).is_pending(), "the server has not answered");
+    let pending = client.pending_writes().await.unwrap();
+    assert_eq!((pending.len(), pending[0].id, pending[0].waiting), (1, id, false));
+    assert_eq!(pending[0].writes[0].path.as_str(), "rooms/a");
+    server.lock().unwrap().mute = false;
+    server.lock().unwrap().drop_connection();
+    let committed = write.await.unwrap();
+    assert!(committed.is_whole());
+    assert_eq!(client.pending_writes().await.unwrap(), []);
+    let stage = |event: Option<WriteEvent>| {
+        let event = event.unwrap();
+        assert_eq!(event.paths().collect::<Vec<_>>(), [doc.path()]);
+        (event.id, event.stage)
+    };
+    assert_eq!(stage(events.next().await), (id, WriteStage::Local));
+    assert_eq!(stage(events.next().await), (id, WriteStage::Committed(committed)));
+    client.close().await;
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn what_was_rejected_is_made_again_or_given_up() {
+    let (client, _server) = start();
+    let (a, b) = (client.doc("rooms/a").unwrap(), client.doc("rooms/b").unwrap());
+    assert_eq!(a.update([("x", 1)]).await.unwrap_err().code(), Code::NotFound);
+    let mut second = b.update([("x", 2)]);
+    let given_up = second.local().await.unwrap();
+    second.await.unwrap_err();
+    let rejected = client.rejected_writes().await.unwrap();
+    assert_eq!(rejected.len(), 2);
+    assert_eq!((rejected[0].code, rejected[1].id), (Code::NotFound, given_up));
+    assert!(rejected[0].message.contains("does not exist"), "{rejected:?}");
+
+    a.set(&message(1)).await.unwrap();
+    let first = rejected[0].id;
+    let mut again = client.retry(first);
+    assert!(again.local().await.unwrap() > given_up, "it is a new write");
+    again.await.unwrap();
+    assert_eq!(a.get().await.unwrap().get("x"), Some(&Value::Integer(1)));
+    client.discard(given_up).await.unwrap();
+    assert_eq!(client.rejected_writes().await.unwrap(), []);
+    assert_eq!(client.discard(given_up).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(client.retry(first).local().await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn what_was_written_offline_outlives_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Arc::new(Mutex::new(Server::default()));
+    let open = || builder(&server).cache_dir(folder.path()).build();
+    let client = open().unwrap();
+    client.disable_network();
+    let doc = client.doc("rooms/a").unwrap();
+    let mut write = doc.set(&message(1));
+    let id = write.local().await.unwrap();
+    let error = open().map(|_| ()).unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition, "one client at a time");
+    let same = builder(&server).cache_dir(folder.path());
+    assert_eq!(same.clear_cache().unwrap_err().code(), Code::FailedPrecondition);
+    let other = same.database("other").build().unwrap();
+    assert_eq!(other.pending_writes().await.unwrap(), []);
+    client.close().await;
+    assert_eq!(write.await.unwrap_err().code(), Code::Cancelled);
+    assert!(server.lock().unwrap().documents.is_empty());
+
+    let client = open().unwrap();
+    let mut events = client.write_events();
+    let event = events.next().await.unwrap();
+    assert_eq!(event.id, id);
+    assert!(matches!(event.stage, WriteStage::Committed(_)), "{event:?}");
+    client.wait_for_pending_writes().await.unwrap();
+    assert_eq!(server.lock().unwrap().documents.len(), 1);
+    let doc = client.doc("rooms/a").unwrap();
+    let error = doc.create(&message(2)).await.unwrap_err();
+    assert_eq!(error.code(), Code::AlreadyExists);
+    client.close().await;
+
+    let client = open().unwrap();
+    let rejected = client.rejected_writes().await.unwrap();
+    assert_eq!((rejected.len(), rejected[0].code), (1, Code::AlreadyExists));
+    client.close().await;
+    builder(&server).cache_dir(folder.path()).clear_cache().unwrap();
+    let client = open().unwrap();
+    assert_eq!(client.rejected_writes().await.unwrap(), []);
+    let mut write = client.doc("rooms/b").unwrap().set(&message(1));
+    assert_eq!(write.local().await.unwrap(), tidemark_core::WriteId(1), "it is another client");
 }

@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tidemark_protocol::model::{
-    CommitTime, Document, DocumentPath, EditTime, FieldPath, Fields, Precondition, Query, Superseded,
-    TargetId, Version, Write, WriteId, WriteOp, apply_write, check_precondition,
+    CommitTime, Document, DocumentPath, EditTime, FieldPath, Fields, Precondition, Query,
+    Superseded, TargetId, Version, Write, WriteId, WriteOp, apply_write, check_precondition,
 };
 
 use super::collab::{CollabView, is_merge};

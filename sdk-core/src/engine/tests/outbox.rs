@@ -341,14 +341,14 @@ fn edits_made_before_the_first_contact_are_moved_to_the_server_s_time() {
 }
 
 #[test]
-fn a_later_edit_of_someone_else_shows_when_a_write_turns_out_to_have_waited() {
+fn a_later_edit_of_someone_else_shows_over_a_write_that_has_waited() {
     let text = run("
         online
         listen A rooms
         listening 1 7 @10
         changes 7 @10 rooms/a:n=1
-        update rooms/a:n=2
         lost reset
+        update rooms/a:n=2
         tick 1
         connected
         welcome
@@ -360,9 +360,8 @@ fn a_later_edit_of_someone_else_shows_when_a_write_turns_out_to_have_waited() {
     expect![[r#"
         send listen 1 rooms
         A @10 [rooms/a:n=1] {+rooms/a:n=1@0}
-        A @10 [rooms/a:n=2*] pending {~rooms/a:n=2*@0-0}
-        send commit 1 rooms/a acknowledged=0
         state connecting
+        A @10 [rooms/a:n=2*] pending {~rooms/a:n=2*@0-0}
         connect 2
         send hello acknowledged=0
         state online
@@ -501,6 +500,44 @@ fn an_answer_under_way_shows_what_was_committed_meanwhile() {
         write 4 committed @30
         send get 3 rooms/c
         request 5 @30 [rooms/c(missing)]
+    "#]]
+    .assert_eq(&text);
+}
+
+#[test]
+fn what_may_have_been_taken_before_shows_with_what_follows_it() {
+    let text = run("
+        online
+        listen A rooms
+        listening 1 7 @10
+        changes 7 @10 rooms/a:m=1,n=1
+        update rooms/a:n=2
+        lost reset
+        update rooms/a:n=3
+        tick 1
+        connected
+        welcome
+        listening 1 7 @1500000
+        changes 7 @1500000 rooms/a:m=1,n=2
+        committed 1 @1500000
+        committed 2 @2100000
+        changes 7 @2100000 rooms/a:m=1,n=3
+        ");
+    expect![[r#"
+        send listen 1 rooms
+        A @10 [rooms/a:m=1,n=1] {+rooms/a:m=1,n=1@0}
+        A @10 [rooms/a:m=1,n=2*] pending {~rooms/a:m=1,n=2*@0-0}
+        send commit 1 rooms/a acknowledged=0
+        state connecting
+        A @10 [rooms/a:m=1,n=3*] pending {~rooms/a:m=1,n=3*@0-0}
+        connect 2
+        send hello acknowledged=0
+        state online
+        send commit 1 rooms/a acknowledged=0 made=1000000
+        send listen 1 rooms resume=1@10
+        write 1 committed @1500000
+        send commit 2 rooms/a acknowledged=0 made=1500000
+        write 2 committed @2100000
     "#]]
     .assert_eq(&text);
 }

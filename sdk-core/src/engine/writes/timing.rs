@@ -12,11 +12,18 @@ use crate::cache::{Making, OutboxEntry};
 /// How long after its making a write still counts as sent at once.
 pub(crate) const FRESH: Duration = Duration::from_secs(1);
 
+/// How far versions may be ahead of the server's clock, in microseconds: commits of one instant count on.
+pub(super) const VERSIONS_AHEAD: u64 = 100;
+
 impl Batch {
     /// The time of the edit as the server will see it, as well as can be known.
     pub(super) fn believed(&self) -> EditTime {
         match self.state {
             State::Committed { version } => self.effective(version),
+            // What the server tells may contain it already, as made when it arrived.
+            State::Unstored | State::Queued | State::Sent | State::Resting { .. } if self.bare => {
+                EditTime::NOW
+            }
             State::Unstored | State::Queued | State::Sent | State::Resting { .. } => {
                 self.stamp().unwrap_or(EditTime::NOW)
             }
