@@ -220,14 +220,15 @@ async fn write(folder: &Path, latencies: &mut Latencies) -> anyhow::Result<()> {
         let document = live.doc(&format!("d{:03}", number % WRITTEN))?;
         let value = Value::Integer(i64::try_from(number)?);
         let begin = Instant::now();
-        let pending =
+        let mut pending =
             document.set_fields([("n", value.clone()), ("text", Value::String(random_text(TEXT)))]);
         until_shown(&mut listener, &value).await?;
         // The first make the documents.
         if number >= WRITTEN {
             latencies.push(begin.elapsed());
         }
-        drop(pending);
+        // The next does not wait for the disk that this one is written to.
+        pending.local().await?;
     }
     client.close().await;
     Ok(())

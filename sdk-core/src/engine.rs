@@ -74,6 +74,9 @@ const ACKNOWLEDGE_DELAY: Duration = Duration::from_secs(1);
 /// How long in-flight writes may take to be answered at a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long what the server said may be lost by a crash, where that costs a second transfer.
+const SYNC_DELAY: Duration = Duration::from_secs(1);
+
 /// The state machine of one client.
 pub struct Engine {
     settings: Settings,
@@ -101,6 +104,8 @@ pub struct Engine {
     uncollected: u64,
     /// What the server said and the cache has not stored yet: listeners are told first.
     deferred: Vec<CacheBatch>,
+    /// Set by the first batch that a crash may lose, until it is durable.
+    sync_at: Option<Duration>,
     /// Whether committed writes are still shown only for answers that are under way.
     held_for_answers: bool,
     /// Set by a close: when to stop, answered or not.
@@ -139,6 +144,7 @@ impl Engine {
             limbo: Limbo::default(),
             uncollected: 0,
             deferred: Vec::new(),
+            sync_at: None,
             settings,
             cache,
             now: Moment::default(),
@@ -224,6 +230,18 @@ impl Engine {
             if let Err(error) = self.cache.apply(batch, Durability::Soon) {
                 tracing::warn!(%error, "the cache did not store what the server said");
             }
+            self.sync_at.get_or_insert(self.now.elapsed + SYNC_DELAY);
+        }
+    }
+
+    /// Makes durable what has waited long enough.
+    fn sync(&mut self) {
+        if self.sync_at.is_none_or(|at| self.now.elapsed < at) {
+            return;
+        }
+        self.sync_at = None;
+        if let Err(error) = self.cache.apply(CacheBatch::default(), Durability::Durable) {
+            tracing::warn!(%error, "the cache is not durable");
         }
     }
 
@@ -257,6 +275,7 @@ impl Engine {
             self.outbox.deadline(),
             self.requests.deadline(),
             self.reconcile_deadline(),
+            self.sync_at,
             acknowledge,
             self.closing,
         ]
@@ -280,6 +299,7 @@ impl Engine {
             self.request_failed(ticket, error);
         }
         self.reconcile_again();
+        self.sync();
     }
 
     fn send(&mut self, message: ClientMessage) {

@@ -30,7 +30,9 @@ use find::Indexes;
 use layout::Kind;
 use records::{DocumentRecord, State, TargetRecord};
 
-/// How many documents that were read are noted as used by one batch.
+/// How many documents that were read are remembered as used until that is noted, and how many are noted
+/// by one batch.
+const USES: usize = 20_000;
 const NOTED_USES: usize = 256;
 
 /// A cache over a store.
@@ -85,6 +87,9 @@ impl<S: KvStore> KvCache<S> {
     }
 
     fn use_document(&self, key: Vec<u8>) {
+        if self.uses.borrow().len() >= USES {
+            return;
+        }
         self.uses.borrow_mut().insert(key, self.state.get().now);
     }
 

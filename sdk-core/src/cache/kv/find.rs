@@ -18,9 +18,6 @@ use crate::cache::index::{
 use crate::cache::merge::{Stream, merge, sorted};
 use crate::cache::{CacheError, Durability};
 
-/// How many documents that were read are remembered as used until that is noted.
-const USES: usize = 20_000;
-
 /// The indexes that there are.
 #[derive(Default)]
 pub(super) struct Indexes {
@@ -110,9 +107,7 @@ pub(super) fn find<S: KvStore>(
 ) -> Result<(), CacheError> {
     let matcher = Matcher::new(query.clone());
     let each = &mut |document: Arc<Document>| {
-        if cache.uses.borrow().len() < USES {
-            cache.use_document(layout::document(&document.path));
-        }
+        cache.use_document(layout::document(&document.path));
         each(document)
     };
     let few = few_documents(&*cache.store.read()?, query)?;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::*;
-use crate::cache::Cache;
 use crate::cache::conformance::{check, sample};
+use crate::cache::{Cache, CacheBatch, TargetChange};
 
 fn open(folder: &Path) -> Result<NativeCache, CacheError> {
     NativeCache::open_in(folder, Options::default())
@@ -37,6 +37,18 @@ fn everything_is_there_when_it_is_opened_again() {
         sample.check(&cache);
         assert!(cache.size() >= size, "{} {size}", cache.size());
     }
+}
+
+#[test]
+fn an_orderly_end_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cache = open(folder.path()).unwrap();
+    let key = bytes::Bytes::from_static(b"a target");
+    let targets = vec![TargetChange::Put { key: key.clone(), token: None }];
+    let batch = CacheBatch { targets, ..CacheBatch::default() };
+    cache.apply(batch, Durability::Soon).unwrap();
+    drop(cache);
+    assert_eq!(open(folder.path()).unwrap().targets().unwrap(), [key]);
 }
 
 #[test]

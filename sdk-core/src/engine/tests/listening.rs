@@ -429,3 +429,33 @@ fn after_a_reconnect_nothing_shows_before_all_targets_are_back() {
     "#]]
     .assert_eq(&text);
 }
+
+#[test]
+fn what_the_server_said_survives_a_crash_a_second_later() {
+    let said = "
+        online
+        listen A rooms
+        listening 1 7 @10
+        changes 7 @10 rooms/a:n=1
+        ";
+    let again = "
+        crash
+        listen B rooms
+        online
+        ";
+    let text = run(&format!("{said}{again}"));
+    expect![[r#"
+        send listen 1 rooms
+        A @10 [rooms/a:n=1] {+rooms/a:n=1@0}
+        send listen 1 rooms
+    "#]]
+    .assert_eq(&text);
+    let text = run(&format!("{said}tick 1\n{again}"));
+    expect![[r#"
+        send listen 1 rooms
+        A @10 [rooms/a:n=1] {+rooms/a:n=1@0}
+        B @10 [rooms/a:n=1] cache {+rooms/a:n=1@0}
+        send listen 1 rooms resume=1@10
+    "#]]
+    .assert_eq(&text);
+}
