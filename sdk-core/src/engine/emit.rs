@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tidemark_protocol::model::{DocumentPath, Target, TargetId, Version};
 
-use super::listen::{Point, Staged, TargetSet};
+use super::listen::{Listened, Point, Staged, TargetSet};
 use super::overlay::Before;
 use super::resume::Resuming;
-use super::view::{Edit, Step, View};
+use super::view::{Edit, Step};
 use super::{Action, Engine, all_added};
 use crate::cache::{CacheBatch, Known, TargetChange};
 use crate::snapshot::{QuerySnapshot, SnapshotMetadata};
@@ -119,6 +119,9 @@ impl Engine {
         left.retain(|path| !self.documents.is_in_a_target(path));
         self.limbo.add(left);
         self.release();
+        let settled = self.outbox.committed_paths(version);
+        let attached = |id| self.targets.by_id.get(&id).is_some_and(|it| it.attached);
+        self.documents.settle(settled, version, attached);
         self.store_memberships(batch, memberships, &turned);
         self.refresh(turned);
     }
@@ -186,9 +189,14 @@ impl Engine {
 
     fn collect_edits(&self, before: &Before, edits: &mut BTreeMap<TargetId, Vec<Edit>>) {
         let after = self.documents.seen_after(before);
-        let mut consider = |id: TargetId, view: &View| {
-            let was = view.visible(id, &before.state);
-            let is = view.visible(id, &after);
+        let mut consider = |id: TargetId, listened: &Listened| {
+            let view = &listened.view;
+            let mut was = view.visible(id, &before.state, Version::NONE);
+            if before.state.pending {
+                // It may have been known already what came of the writes.
+                was = was.filter(|document| view.has(document));
+            }
+            let is = view.visible(id, &after, self.targets.through(listened));
             let same = match (&was, &is) {
                 (None, None) => true,
                 (Some(was), Some(is)) => {
@@ -207,7 +215,7 @@ impl Engine {
         if before.state.pending || after.pending {
             // A pending write can be in any query's result.
             for (id, listened) in &self.targets.by_id {
-                consider(*id, &listened.view);
+                consider(*id, listened);
             }
             for (id, listened) in &self.targets.by_id {
                 if let Target::Aggregate(aggregate) = &listened.target
@@ -222,7 +230,7 @@ impl Engine {
         let joined = after.targets.as_slice().iter().filter(|id| !former.contains(id));
         for id in former.iter().chain(joined) {
             if let Some(listened) = self.targets.by_id.get(id) {
-                consider(*id, &listened.view);
+                consider(*id, listened);
             }
         }
     }

@@ -190,6 +190,11 @@ impl Targets {
         if relevant.all(|listened| listened.attached) { self.consistent } else { Version::NONE }
     }
 
+    /// Up to where the target has the server's word on everything; of this connection.
+    pub(crate) fn through(&self, listened: &Listened) -> Version {
+        if listened.attached { self.consistent } else { Version::NONE }
+    }
+
     /// Where the target would continue on another connection.
     pub(crate) fn token(&self, listened: &Listened) -> Option<ResumeToken> {
         match self.incarnation {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidemark_protocol::model::{Document, DocumentPath, ResumeToken, Target, TargetId};
+use tidemark_protocol::model::{Document, DocumentPath, ResumeToken, Target, TargetId, Version};
 use tidemark_protocol::wire::client::ClientMessage;
 
 use super::listen::{ListenerState, TargetSet};
@@ -76,7 +76,7 @@ impl Engine {
             listened.cached = is_cached;
             for path in &paths {
                 let seen = self.documents.seen(path);
-                if let Some(document) = listened.view.visible(id, &seen) {
+                if let Some(document) = listened.view.visible(id, &seen, Version::NONE) {
                     edits.push(Edit { before: None, after: Some((document, seen.pending)) });
                 }
             }

@@ -26,6 +26,8 @@ pub(crate) struct Entry {
     local: Option<Arc<Document>>,
     /// Whether there are such writes.
     overlaid: bool,
+    /// When the last of them was committed; the end of time if one is not.
+    until: Version,
     /// The pending writes of it, in order: the batch, and the place in it.
     pending: Vec<(WriteId, u32)>,
     /// The targets that it is in, by the server's word.
@@ -47,6 +49,8 @@ pub(crate) struct Before {
 pub(crate) struct Seen {
     pub(crate) document: Option<Arc<Document>>,
     pub(crate) pending: bool,
+    /// Who has been shown everything up to this version knows from the server what came of the writes.
+    pub(crate) until: Version,
     pub(crate) targets: TargetSet,
 }
 
@@ -210,6 +214,25 @@ impl Documents {
         self.entry(path).is_some_and(|entry| {
             entry.pending.iter().any(|(id, index)| outbox.is_shown(*id, *index, entry.known))
         })
+    }
+
+    /// Everything up to this version is known of the targets: what of these is in one is as of then.
+    pub(crate) fn settle(
+        &mut self,
+        paths: impl IntoIterator<Item = DocumentPath>,
+        version: Version,
+        is_attached: impl Fn(TargetId) -> bool,
+    ) {
+        for path in paths {
+            let Some(entry) = self.entry(&path) else { continue };
+            if entry.known < version {
+                let attached = entry.targets.as_slice().iter().any(|id| is_attached(*id));
+                let entry = self.touch(&path);
+                if attached {
+                    entry.known = version;
+                }
+            }
+        }
     }
 
     /// Whether it is in any target.
@@ -406,10 +429,14 @@ impl Entry {
     fn fold(&mut self, outbox: &Outbox, shown: Option<&Shown>) {
         let base = self.remote.clone();
         (self.local, self.overlaid) = fold(base, self.known, &self.pending, outbox, shown);
+        let laid = self.pending.iter().filter(|(id, at)| outbox.is_shown(*id, *at, self.known));
+        let until = laid.map(|(id, _)| outbox.committed_at(*id).unwrap_or(Version(u64::MAX)));
+        self.until = until.max().unwrap_or(Version::NONE);
     }
 
     fn seen(&self) -> Seen {
-        Seen { document: self.local.clone(), pending: self.overlaid, targets: self.targets.clone() }
+        let (document, targets) = (self.local.clone(), self.targets.clone());
+        Seen { document, pending: self.overlaid, until: self.until, targets }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use tidemark_protocol::model::{Document, DocumentPath, Matcher, Target, TargetId};
+use tidemark_protocol::model::{Document, DocumentPath, Matcher, Target, TargetId, Version};
 
 use super::diff;
 use super::overlay::Seen;
@@ -87,10 +87,22 @@ impl View {
 
     /// The document as this view has it, if it has it: by the server's word or by a pending write,
     /// and only as long as it matches.
-    pub(crate) fn visible(&self, id: TargetId, seen: &Seen) -> Option<Arc<Document>> {
+    /// `through`: up to where it has the server's word on everything.
+    pub(crate) fn visible(
+        &self,
+        id: TargetId,
+        seen: &Seen,
+        through: Version,
+    ) -> Option<Arc<Document>> {
         let document = seen.document.as_ref()?;
-        let candidate = (seen.pending && !self.offset) || seen.targets.contains(id);
+        let by_a_write = seen.pending && !self.offset && seen.until > through;
+        let candidate = by_a_write || seen.targets.contains(id);
         (candidate && self.selector.matches(document)).then(|| document.clone())
+    }
+
+    /// Whether it has this document, as it is.
+    pub(crate) fn has(&self, document: &Document) -> bool {
+        self.find(document).is_some()
     }
 
     /// Whether the document is in the result, limit aside; `known`: the server has it in the result.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_protocol::model::{
-    EditTime, FieldTransform, Read, Superseded, Transform, Version, Write, WriteId,
+    DocumentPath, EditTime, FieldTransform, Read, Superseded, Transform, Version, Write, WriteId,
 };
 
 use super::connection::Backoff;
@@ -310,6 +310,21 @@ impl Outbox {
         let batch = self.batches.get(&id);
         let index = usize::try_from(index).unwrap_or(usize::MAX);
         batch.and_then(|batch| batch.superseded.get(index)).unwrap_or(&Superseded::Nothing)
+    }
+
+    /// When the server committed the batch, if it has said so.
+    pub(crate) fn committed_at(&self, id: WriteId) -> Option<Version> {
+        match self.batches.get(&id).map(|batch| &batch.state) {
+            Some(State::Committed { version }) => Some(*version),
+            Some(_) | None => None,
+        }
+    }
+
+    /// The documents of the batches that were committed up to this version, and are still laid.
+    pub(crate) fn committed_paths(&self, version: Version) -> Vec<DocumentPath> {
+        let committed = self.committed.range(..=(version, WriteId(u64::MAX)));
+        let batches = committed.filter_map(|(_, id)| self.batches.get(id));
+        batches.flat_map(|batch| batch.writes.iter().map(|write| write.path.clone())).collect()
     }
 
     /// Whether what the server says as of `version` contains the batch.

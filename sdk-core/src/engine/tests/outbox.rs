@@ -469,7 +469,7 @@ fn what_had_no_effect_is_not_shown_beyond_the_answer() {
         B @0 [rooms/b:m=1*] cache pending {~rooms/b:m=1*@0-0}
         stage: 2 of rooms/b is committed @1500001 superseded 0: Fields([FieldPath(["n"])])
         write 2 committed @1500001
-        A @1500001 [rooms/a:n=9 rooms/b:m=1*] pending {+rooms/a:n=9@0}
+        A @1500001 [rooms/a:n=9] {-rooms/b:m=1*@0 +rooms/a:n=9@0}
     "#]]
     .assert_eq(&text);
 }
