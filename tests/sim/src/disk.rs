@@ -30,8 +30,8 @@ struct Platters {
     /// Bytes there may be; none at all just after an eviction was asked for.
     budget: u64,
     evict: bool,
-    /// How often the engine collected.
-    collections: u64,
+    /// How large the cache is.
+    size: u64,
 }
 
 /// A virtual disk; survives the process of the client. Clones are the same disk.
@@ -85,9 +85,10 @@ impl ClientDisk {
         self.lock().evict = true;
     }
 
-    /// How often the engine collected.
-    pub fn collections(&self) -> u64 {
-        self.lock().collections
+    /// How large the cache is, and how large it should be at most.
+    pub fn size_and_budget(&self) -> (u64, u64) {
+        let platters = self.lock();
+        (platters.size, platters.budget)
     }
 
     fn add(&self, change: Change, durability: Durability) {
@@ -154,6 +155,7 @@ impl Cache for DiskCache {
             Some(Mutation::DiskForgetsDurable) => Durability::Soon,
             _ => durability,
         };
+        self.disk.lock().size = self.memory.size();
         self.disk.add(Change::Apply(batch), durability);
         Ok(())
     }
@@ -175,7 +177,7 @@ impl Cache for DiskCache {
         {
             let mut platters = self.disk.lock();
             platters.evict = false;
-            platters.collections += 1;
+            platters.size = self.memory.size();
         }
         self.disk.add(Change::Collect { targets, documents, budget }, Durability::Soon);
         Ok(())

@@ -8,6 +8,7 @@ use tidemark_core::{DocumentSnapshot, SnapshotMetadata};
 use tidemark_protocol::model::{
     Document, DocumentPath, Fields, Target, Value, Version, aggregate, evaluate,
 };
+use tidemark_protocol::wire::codec::encode_document;
 
 use crate::model::{Documents, History, PENDING};
 use crate::node::{Answered, Listener, Node, Seen, Shown, View};
@@ -90,6 +91,8 @@ impl<'a> Judge<'a> {
             judge.convergence(node)?;
             judge.answers(node)?;
         }
+        judge.resumes()?;
+        judge.limits()?;
         judge.sum_up();
         Ok(judge.report)
     }
@@ -442,6 +445,56 @@ impl<'a> Judge<'a> {
                 return broken(Invariant::ResumedEqualsFresh, why);
             }
             self.report.snapshots += 1;
+        }
+        Ok(())
+    }
+
+    /// The largest document, in bytes, with what merging remembers of it.
+    fn largest(&self) -> u64 {
+        let documents = self.history.now().all();
+        let sizes = documents.iter().map(|it| encode_document(it).len() as u64 * 2 + 100);
+        sizes.max().unwrap_or_default()
+    }
+
+    /// One document has changed: it comes once for each listener, with one that moves into or out of a
+    /// window because of it; the rest of the connection has a fixed price.
+    fn resumes(&mut self) -> Verdict {
+        let changed = crate::shapes::path(0);
+        for (client, bytes) in &self.world.resumed {
+            let node = &self.world.nodes[*client];
+            let price = |listener: &Listener| {
+                60 + if concerns(&listener.target, &changed) { 2 * self.largest() } else { 0 }
+            };
+            let most: u64 = 600 + node.listening().map(price).sum::<u64>();
+            if *bytes > most {
+                let why = format!("client {client} received {bytes} bytes, {most} are enough");
+                return broken(Invariant::ResumeBytes, why);
+            }
+            self.report.resumes += 1;
+        }
+        Ok(())
+    }
+
+    /// A cache is larger than its budget only by what is listened to.
+    fn limits(&self) -> Verdict {
+        let document = self.largest() + 600;
+        for node in &self.world.nodes {
+            let (size, budget) = node.disk.size_and_budget();
+            let listened = node.listening().filter_map(|listener| listener.history.last());
+            let kept: u64 = listened
+                .map(|seen| match seen.shown.view() {
+                    View::Rows(rows) => rows.len() as u64 * document + 1_000,
+                    View::Values(_) => 1_000,
+                })
+                .sum();
+            if size > budget + budget / 5 + kept {
+                let why = format!(
+                    "the cache of client {} has {size} bytes, {budget} are its budget and about {kept} \
+                     are listened to",
+                    node.index
+                );
+                return broken(Invariant::Limits, why);
+            }
         }
         Ok(())
     }

@@ -193,13 +193,22 @@ impl Drop for View {
     }
 }
 
+fn check_key(key: &[u8]) -> Result<(), StoreError> {
+    match key.len() {
+        1..=MAX_KEY => Ok(()),
+        length => Err(StoreError::InvalidKey { length }),
+    }
+}
+
 #[async_trait]
 impl Snapshot for View {
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        check_key(key)?;
         Ok(self.disk.lock().get(key, self.at))
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        keys.iter().try_for_each(|key| check_key(key))?;
         let platters = self.disk.lock();
         Ok(keys.iter().map(|key| platters.get(key, self.at)).collect())
     }
@@ -234,10 +243,7 @@ struct Begun {
 
 impl Begun {
     fn check_size(&self) -> Result<(), StoreError> {
-        let wrong = self.writes.keys().map(Vec::len).find(|length| !(1..=MAX_KEY).contains(length));
-        if let Some(length) = wrong {
-            return Err(StoreError::InvalidKey { length });
-        }
+        self.writes.keys().try_for_each(|key| check_key(key))?;
         let size = |(key, value): (&Key, &Option<Bytes>)| {
             key.len() + value.as_ref().map_or(0, Bytes::len) + PER_WRITE
         };

@@ -14,11 +14,11 @@ use crate::clock::{Now, ServerClock};
 use crate::mutation::Mutation;
 use crate::net::{Down, Happening, LinkId, Net};
 use crate::node::{Around, Node};
-use crate::plan::{Edit, Plan, What};
+use crate::plan::{Edit, Op, Plan, What};
 use crate::session::{self, Host};
 use crate::shapes;
 use crate::store::Disk;
-use crate::tap::Tap;
+use crate::tap::{Intent, Tap};
 use crate::trace::Trace;
 use crate::verdict::{Broken, Invariant};
 
@@ -49,6 +49,8 @@ pub struct World {
     pub nodes: Vec<Node>,
     /// What was delivered.
     pub trace: Trace,
+    /// Bytes that clients received when they came again after one document had changed.
+    pub resumed: Vec<(usize, u64)>,
     /// Crashes of the server.
     pub server_crashes: u64,
     /// Replays after an overflow, of all lives of the server.
@@ -78,6 +80,7 @@ impl World {
             tap,
             nodes,
             trace: Trace::default(),
+            resumed: Vec::new(),
             server_crashes: 0,
             resyncs: 0,
             clock: Arc::new(ServerClock::new(now, plan.seed)),
@@ -107,7 +110,47 @@ impl World {
         }
         self.heal().await?;
         self.until_quiet().await?;
+        self.resume_after_one_write().await?;
         self.audit().await
+    }
+
+    /// All clients go, one document changes, and they come again: how many bytes that takes.
+    async fn resume_after_one_write(&mut self) -> Result<(), Broken> {
+        let clients = self.nodes.len();
+        let around = |world: &mut World, enabled: bool| {
+            for client in 0..clients {
+                world.with(client, |node, around| node.set_network(enabled, around));
+            }
+        };
+        around(self, false);
+        let auditor = self.nodes.len();
+        self.tap.record().name(Node::client_id(auditor), auditor);
+        self.nodes.push(Node::new(auditor, self.plan.seed, 1 << 30, None));
+        self.start_client(auditor)?;
+        let edit = Edit { document: 0, op: Op::Set { a: 1, b: 2, tags: vec![1, 2] } };
+        self.with(auditor, |node, around| node.write(vec![shapes::write(&edit)], around));
+        self.until(|world| world.tap.record().intents.last().is_some_and(Intent::is_answered))
+            .await?;
+        let before: Vec<u64> = (0..clients).map(|client| self.net.received(client)).collect();
+        around(self, true);
+        self.until_quiet().await?;
+        for (client, before) in before.into_iter().enumerate() {
+            self.resumed.push((client, self.net.received(client) - before));
+        }
+        Ok(())
+    }
+
+    /// Waits until something is so.
+    async fn until(&mut self, mut holds: impl FnMut(&World) -> bool) -> Result<(), Broken> {
+        let begun = self.now.elapsed();
+        while !holds(self) {
+            if self.now.elapsed() > begun + PATIENCE {
+                let why = "the auditor's write has no outcome".to_owned();
+                return Err(Broken { invariant: Invariant::Convergence, why });
+            }
+            self.wait_a_little().await?;
+        }
+        Ok(())
     }
 
     fn broken(&self) -> Result<(), Broken> {
@@ -338,11 +381,17 @@ impl World {
                 None if now > quiet_since + quiet_for => return Ok(()),
                 None => {}
             }
-            self.net.at(now + LOOK, Happening::Look);
-            while self.now.elapsed() < now + LOOK {
-                self.next().await?;
-            }
+            self.wait_a_little().await?;
         }
+    }
+
+    async fn wait_a_little(&mut self) -> Result<(), Broken> {
+        let then = self.now.elapsed() + LOOK;
+        self.net.at(then, Happening::Look);
+        while self.now.elapsed() < then {
+            self.next().await?;
+        }
+        Ok(())
     }
 
     /// Who still waits for something.
@@ -360,7 +409,7 @@ impl World {
             }
         }
         let record = self.tap.record();
-        let open = |(_, intent): &(usize, &crate::tap::Intent)| {
+        let open = |(_, intent): &(usize, &Intent)| {
             let crashed = intent.life < self.nodes[intent.client].life;
             match crashed {
                 // Nobody waits for it; the client that was started again sees to it.
@@ -374,14 +423,10 @@ impl World {
         Some(format!("write {at} of client {} has no outcome", intent.client))
     }
 
-    /// One more client, that was never there, asks for everything; the others ask for what they
+    /// The one more client, that was never there, asks for everything; the others ask for what they
     /// listen to.
     async fn audit(&mut self) -> Result<(), Broken> {
-        let auditor = self.nodes.len();
-        let node = Node::new(auditor, self.plan.seed, 1 << 30, None);
-        self.tap.record().name(Node::client_id(auditor), auditor);
-        self.nodes.push(node);
-        self.start_client(auditor)?;
+        let auditor = self.nodes.len() - 1;
         let everything = ["c", "d", "x"].map(|id| Target::Query(Query::group(id)));
         for target in everything {
             self.with(auditor, |node, around| node.ask_target(target, around));
