@@ -115,6 +115,9 @@ enum Link {
     Open(Transport),
 }
 
+/// What waits for the server, and what it has refused.
+type WriteLists = (Vec<OutboxWrite>, Vec<RejectedWrite>);
+
 /// The loop's state.
 pub(crate) struct Driver {
     engine: Engine,
@@ -135,7 +138,7 @@ pub(crate) struct Driver {
     stored: HashMap<Ticket, oneshot::Sender<WriteId>>,
     words: HashMap<Ticket, oneshot::Sender<Result<Committed, Error>>>,
     discards: HashMap<Ticket, oneshot::Sender<Result<(), Error>>>,
-    lists: HashMap<Ticket, oneshot::Sender<(Vec<OutboxWrite>, Vec<RejectedWrite>)>>,
+    lists: HashMap<Ticket, oneshot::Sender<WriteLists>>,
     /// Who is told of the stages of writes.
     watchers: Vec<mpsc::UnboundedSender<WriteEvent>>,
     requests: HashMap<Ticket, oneshot::Sender<Result<Answer, Error>>>,

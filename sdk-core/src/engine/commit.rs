@@ -52,13 +52,13 @@ impl Engine {
             let outcome = Err(Error::closed());
             return self.actions.push(Action::WriteDone { ticket, outcome });
         }
-        self.accept(ticket, writes.into(), reads, local);
+        self.accept(ticket, &writes.into(), reads, local);
     }
 
     fn accept(
         &mut self,
         ticket: Ticket,
-        writes: Arc<[Write]>,
+        writes: &Arc<[Write]>,
         reads: Vec<Read>,
         local: bool,
     ) -> WriteId {
@@ -75,8 +75,8 @@ impl Engine {
         if local {
             // What is changed may be known from before, and shows with the change.
             self.load_bases(writes.iter().map(|write| &write.path));
-            self.compute_views(&writes);
-            self.documents.push(id, &writes);
+            self.compute_views(writes);
+            self.documents.push(id, writes);
             self.refresh(BTreeSet::new());
         }
         id
@@ -90,7 +90,7 @@ impl Engine {
             Some(entry) => match validate_commit(&entry.writes) {
                 Ok(()) => {
                     let entry = self.forget_rejected(id).expect("it has just been found");
-                    let new = self.accept(ticket, entry.writes.clone(), Vec::new(), true);
+                    let new = self.accept(ticket, &entry.writes, Vec::new(), true);
                     self.journal.retried.insert(new, entry);
                     return;
                 }
