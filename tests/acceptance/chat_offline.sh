@@ -93,7 +93,7 @@ wait_until "bob to see all messages" has bob message 147
 # A counter of the server since it was started.
 counter() { # counter NAME
     exec 5<>"/dev/tcp/127.0.0.1/$PORT"
-    printf 'GET /metrics HTTP/1.0\r\n\r\n' >&5
+    printf 'GET /metrics HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n' >&5
     sed -n "s/^$1 //p" <&5
     exec 5>&-
 }
