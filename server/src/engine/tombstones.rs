@@ -17,6 +17,8 @@ use crate::store::{Key, ScanDirection, Snapshot};
 
 /// How many tombstones go with one batch.
 const TRIM_PER_BATCH: usize = 256;
+/// Bytes of keys after which the rest waits: a transaction has room for little more than its commits.
+const TRIM_BYTES: usize = 256 << 10;
 
 /// A document that a commit left deleted, and when that edit was made.
 #[derive(Clone, Debug)]
@@ -75,13 +77,14 @@ impl Trimming {
         let ages = snapshot.scan(range, ScanDirection::Forward, TRIM_PER_BATCH).await?;
         let mut expired = Vec::new();
         // Without any, the next is of a later commit.
-        let mut oldest = last;
+        let (mut oldest, mut bytes) = (last, 0);
         for (age, _) in ages {
             let Some((version, tombstone)) = keys.aged(&age) else { continue };
             oldest = version;
-            if version >= cutoff {
+            if version >= cutoff || bytes > TRIM_BYTES {
                 break;
             }
+            bytes += age.len() + tombstone.len();
             expired.push((age, version, tombstone));
         }
         let found: Vec<Key> = expired.iter().map(|(_, _, tombstone)| tombstone.clone()).collect();
