@@ -138,15 +138,11 @@ impl Engine {
         let version = committed.version;
         self.clock.observe(version);
         let asked = self.requests.last_number();
-        let taken = self.outbox.committed(id, &committed, self.connected_at, asked);
+        let taken = self.outbox.committed(id, version, self.connected_at, asked);
         let Some(taken) = taken else { return };
         self.journal.batch.outbox_put.extend(taken.moved);
         self.journal.batch.outbox_remove.push(id);
-        if committed.is_whole() {
-            self.documents.reconsider(&taken.writes, version);
-        } else {
-            self.documents.revise(&taken.writes);
-        }
+        self.documents.reconsider(&taken.writes, version);
         self.release();
         self.refresh(BTreeSet::new());
         self.apply_points();

@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tidemark_protocol::model::{
-    CommitTime, Document, DocumentPath, EditTime, FieldPath, Fields, Precondition, Query,
-    Superseded, TargetId, Version, Write, WriteId, WriteOp, apply_write, check_precondition,
+    CommitTime, Document, DocumentPath, EditTime, FieldPath, Fields, Precondition, Query, TargetId,
+    Version, Write, WriteId, WriteOp, apply_write, check_precondition,
 };
 
 use super::collab::{CollabView, is_merge};
@@ -212,7 +212,7 @@ impl Documents {
     /// Whether writes are pending that what the server told does not contain.
     pub(crate) fn is_overlaid(&self, path: &DocumentPath, outbox: &Outbox) -> bool {
         self.entry(path).is_some_and(|entry| {
-            entry.pending.iter().any(|(id, index)| outbox.is_shown(*id, *index, entry.known))
+            entry.pending.iter().any(|(id, _)| !outbox.is_contained(*id, entry.known))
         })
     }
 
@@ -429,7 +429,7 @@ impl Entry {
     fn fold(&mut self, outbox: &Outbox, shown: Option<&Shown>) {
         let base = self.remote.clone();
         (self.local, self.overlaid) = fold(base, self.known, &self.pending, outbox, shown);
-        let laid = self.pending.iter().filter(|(id, at)| outbox.is_shown(*id, *at, self.known));
+        let laid = self.pending.iter().filter(|(id, _)| !outbox.is_contained(*id, self.known));
         let until = laid.map(|(id, _)| outbox.committed_at(*id).unwrap_or(Version(u64::MAX)));
         self.until = until.max().unwrap_or(Version::NONE);
     }
@@ -452,17 +452,13 @@ fn fold(
     let mut laid = Laid { document: base, deleted: None, edit: EditTime(0) };
     let mut overlaid = false;
     let mut merged = None;
-    for (id, index) in pending.iter().filter(|(id, index)| outbox.is_shown(*id, *index, known)) {
+    for (id, index) in pending.iter().filter(|(id, _)| !outbox.is_contained(*id, known)) {
         overlaid = true;
         let Some((write, at, edit)) = outbox.write(*id, *index) else { continue };
         if is_merge(write) {
             merged = Some((write, at));
         } else {
-            let before = laid.document.clone();
             laid.lay(write, at, edit);
-            if let Superseded::Fields(fields) = outbox.superseded(*id, *index) {
-                laid.restore(fields, before.as_deref());
-            }
         }
     }
     // The values have all changes in them, and plain writes are for the server to merge.
@@ -493,16 +489,6 @@ impl Laid {
             precondition: write.precondition,
         };
         self.lay(&write, at, EditTime::NOW);
-    }
-
-    /// Later edits have decided these fields, which the server has yet to tell: shows them as before.
-    fn restore(&mut self, fields: &[FieldPath], before: Option<&Document>) {
-        let Some(document) = &mut self.document else { return };
-        let document = Arc::make_mut(document);
-        for field in fields {
-            let value = before.and_then(|before| before.get(field)).cloned();
-            document.put(field, value);
-        }
     }
 
     /// A write whose condition does not hold here shows nothing: the server will decide.

@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_protocol::model::{
-    DocumentPath, EditTime, FieldTransform, Read, Superseded, Transform, Version, Write, WriteId,
+    DocumentPath, EditTime, FieldTransform, Read, Transform, Version, Write, WriteId,
 };
 
 use super::connection::Backoff;
 use super::{Moment, Ticket};
 use crate::cache::{Making, Metadata, OutboxEntry};
-use crate::pending::Committed;
 use order::Order;
 
 /// Writes that take effect together.
@@ -42,8 +41,6 @@ pub(crate) struct Batch {
     bare: bool,
     /// Whether it may have been sent on an earlier connection.
     repeated: bool,
-    /// What of its writes had no effect at the server. Set by its answer.
-    superseded: Vec<Superseded>,
     /// The last request that was sent before its answer came: the answer to that may not contain it.
     asked: u32,
     /// Who waits; none for what a former run of the app wrote.
@@ -184,7 +181,6 @@ impl Outbox {
                 stamped: true,
                 bare: entry.making == Making::Online,
                 repeated: true,
-                superseded: Vec::new(),
                 asked: 0,
                 ticket: None,
                 state: State::Queued,
@@ -223,7 +219,6 @@ impl Outbox {
             stamped: !fresh,
             bare: false,
             repeated: false,
-            superseded: Vec::new(),
             asked: 0,
             ticket: Some(new.ticket),
             state: State::Unstored,
@@ -299,19 +294,6 @@ impl Outbox {
         Some((write, batch.at, batch.believed()))
     }
 
-    /// Whether the write is to be laid over what the server says as of `version`: it does not contain it,
-    /// and has not been decided otherwise by later edits.
-    pub(crate) fn is_shown(&self, id: WriteId, index: u32, version: Version) -> bool {
-        !self.is_contained(id, version) && *self.superseded(id, index) != Superseded::Whole
-    }
-
-    /// What of a write has had no effect, as far as the server has said so.
-    pub(crate) fn superseded(&self, id: WriteId, index: u32) -> &Superseded {
-        let batch = self.batches.get(&id);
-        let index = usize::try_from(index).unwrap_or(usize::MAX);
-        batch.and_then(|batch| batch.superseded.get(index)).unwrap_or(&Superseded::Nothing)
-    }
-
     /// When the server committed the batch, if it has said so.
     pub(crate) fn committed_at(&self, id: WriteId) -> Option<Version> {
         match self.batches.get(&id).map(|batch| &batch.state) {
@@ -369,11 +351,10 @@ impl Outbox {
     pub(crate) fn committed(
         &mut self,
         id: WriteId,
-        committed: &Committed,
+        version: Version,
         connected: Version,
         asked: u32,
     ) -> Option<Taken> {
-        let version = committed.version;
         if !self.settle(id) {
             return None;
         }
@@ -384,10 +365,6 @@ impl Outbox {
         batch.bare &= !batch.stamped || before;
         batch.state = State::Committed { version };
         batch.asked = asked;
-        if !committed.is_whole() {
-            let results = committed.results.iter();
-            batch.superseded = results.map(|result| result.superseded.clone()).collect();
-        }
         let effective = batch.effective(version);
         let (ticket, writes, local) = (batch.ticket.take(), batch.writes.clone(), batch.local);
         if local {

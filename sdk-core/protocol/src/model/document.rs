@@ -35,14 +35,6 @@ impl Document {
         get_field(&self.fields, field.segments())
     }
 
-    /// Sets a field, maps around it included; without a value, it is deleted.
-    pub fn put(&mut self, field: &FieldPath, value: Option<Value>) {
-        match value {
-            Some(value) => set_field(&mut self.fields, field.segments(), value),
-            None => delete_field(&mut self.fields, field.segments()),
-        }
-    }
-
     /// The document with these fields only; `__name__` is none of them.
     #[must_use]
     pub fn projected(&self, fields: &[FieldPath]) -> Document {

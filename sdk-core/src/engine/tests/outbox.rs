@@ -440,7 +440,7 @@ fn the_server_is_told_which_write_comes_before_and_never_of_two() {
 }
 
 #[test]
-fn what_had_no_effect_is_not_shown_beyond_the_answer() {
+fn what_had_no_effect_is_shown_until_the_listener_is_past_it() {
     let text = run("
         set rooms/a:n=1
         set rooms/b:m=1,n=1
@@ -461,15 +461,12 @@ fn what_had_no_effect_is_not_shown_beyond_the_answer() {
         A @0 [rooms/a:n=1* rooms/b:m=1,n=1*] cache pending {+rooms/a:n=1*@0 +rooms/b:m=1,n=1*@1}
         send listen 2 rooms
         B @0 [rooms/a:n=1*] cache pending {+rooms/a:n=1*@0}
-        A @10 [rooms/b:m=1,n=1*] pending {-rooms/a:n=1*@0}
-        B @0 [rooms/b:m=1,n=1*] cache pending {-rooms/a:n=1*@0 +rooms/b:m=1,n=1*@0}
         stage: 1 of rooms/a is committed @1500000 superseded 0: Whole
         write 1 committed @1500000
-        A @10 [rooms/b:m=1*] pending {~rooms/b:m=1*@0-0}
-        B @0 [rooms/b:m=1*] cache pending {~rooms/b:m=1*@0-0}
         stage: 2 of rooms/b is committed @1500001 superseded 0: Fields([FieldPath(["n"])])
         write 2 committed @1500001
-        A @1500001 [rooms/a:n=9] {-rooms/b:m=1*@0 +rooms/a:n=9@0}
+        A @1500001 [rooms/a:n=9] {-rooms/b:m=1,n=1*@1 ~rooms/a:n=9@0-0}
+        B @0 [rooms/b:m=1,n=1*] cache pending {-rooms/a:n=1*@0 +rooms/b:m=1,n=1*@0}
     "#]]
     .assert_eq(&text);
 }
