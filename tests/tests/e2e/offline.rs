@@ -20,13 +20,15 @@ fn client_in(server: &TestServer, name: &str, folder: &Path) -> Client {
 }
 
 async fn fill(client: &Client, count: usize) {
-    let mut batch = client.batch();
-    for n in 0..count {
-        let doc = client.doc(&format!("plays/{n:04}")).unwrap();
-        let speech = "All the world's a stage, and all the men and women merely players. ";
-        batch.set(&doc, &json!({"n": n, "act": n % 5, "text": speech.repeat(3)})).unwrap();
+    let speech = "All the world's a stage, and all the men and women merely players. ".repeat(3);
+    for numbers in (0..count).collect::<Vec<_>>().chunks(500) {
+        let mut batch = client.batch();
+        for n in numbers {
+            let doc = client.doc(&format!("plays/{n:04}")).unwrap();
+            batch.set(&doc, &json!({"n": n, "act": n % 5, "text": speech})).unwrap();
+        }
+        batch.commit().await.unwrap();
     }
-    batch.commit().await.unwrap();
 }
 
 /// Listens until the server has said what there is, so that it is in the cache.
