@@ -1,5 +1,7 @@
 //! Edits that arrive late, what their authors are told, and the order of writes sent ahead.
 
+use std::collections::BTreeMap;
+
 use tidemark_protocol::model::*;
 use tidemark_protocol::wire::client::Commit;
 use tidemark_protocol::wire::codec;
@@ -99,6 +101,24 @@ async fn what_is_written_as_a_whole_online_is_stored_without_clocks() {
         assert_eq!(bytes.len(), 2 + 18 + 2 * 9 + 2 + (2 + 4) + 2 + (3 + 200) + 2, "{bytes:?}");
     }
     assert_eq!(world.table(b't').await, []);
+}
+
+#[tokio::test]
+async fn what_is_written_online_reads_no_more_than_its_documents() {
+    let world = world().await;
+    let mut client = world.connect(1).await;
+    client.write(set("c/first", &[]), None).await;
+    world.reads();
+    let create = Some(Precondition::Exists(false));
+    client.write(Write { precondition: create, ..set("c/d", &[("a", 1)]) }, None).await;
+    client.write(update("c/d", &[("a", 2)]), None).await;
+    client.write(set("c/d", &[("a", 3)]), None).await;
+    client.write(delete("c/d"), None).await;
+    assert_eq!(world.reads(), BTreeMap::from([('d', 4)]));
+    // Only where it decides: of a write from before, and of an update that creates.
+    client.write(set("c/d", &[]), Some(world.ago(60))).await;
+    client.write(update("c/e", &[("a", 1)]), None).await;
+    assert_eq!(world.reads(), BTreeMap::from([('d', 2), ('t', 2)]));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! stands still until it is told.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs)]
 
+mod counting;
 mod digests;
 mod edits;
 mod random;

@@ -15,6 +15,8 @@ use tidemark_server::engine::{Connection, Database, DatabaseName, DatabaseOption
 use tidemark_server::store::{self, KeyRange, ScanDirection, Store};
 use tidemark_server::tasks::Tasks;
 
+use crate::counting::{Counting, Reads};
+
 /// When the tests begin, in seconds since 1970.
 const BEGIN: u64 = 1_800_000_000;
 
@@ -23,6 +25,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     options: DatabaseOptions,
     store: Arc<dyn Store>,
+    reads: Reads,
     tasks: Tasks,
 }
 
@@ -32,9 +35,11 @@ pub(crate) type Outcome = Result<(Version, Vec<WriteResult>), Status>;
 impl World {
     pub(crate) async fn new(options: DatabaseOptions) -> World {
         let clock = Arc::new(ManualClock::at(Duration::from_secs(BEGIN)));
-        let (store, tasks) = (store::open("mem:").await.unwrap(), Tasks::default());
+        let (reads, tasks) = (Reads::default(), Tasks::default());
+        let store = store::open("mem:").await.unwrap();
+        let store: Arc<dyn Store> = Arc::new(Counting { store, reads: Arc::clone(&reads) });
         let database = open(&store, &options, &clock, &tasks).await;
-        World { database, clock, options, store, tasks }
+        World { database, clock, options, store, reads, tasks }
     }
 
     /// Stops the engine and starts it again on the same store.
@@ -43,6 +48,11 @@ impl World {
         self.tasks.finish(Duration::ZERO).await;
         self.tasks = Tasks::default();
         self.database = open(&self.store, &self.options, &self.clock, &self.tasks).await;
+    }
+
+    /// What has been read of the store since this was asked last, by table.
+    pub(crate) fn reads(&self) -> BTreeMap<char, usize> {
+        std::mem::take(&mut self.reads.lock().unwrap())
     }
 
     /// The server's time, as an edit time.
