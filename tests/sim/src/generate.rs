@@ -63,7 +63,10 @@ impl Mood {
             return Some(What::CrashClient { client, down_ms, lost });
         }
         if hit(self.crash_server) {
-            return Some(What::CrashServer { down_ms: chance.below(4_000), keep: chance.percent(50) });
+            return Some(What::CrashServer {
+                down_ms: chance.below(4_000),
+                keep: chance.percent(50),
+            });
         }
         if hit(self.skew) {
             let hours = 3_600_000 * 6;
@@ -97,9 +100,8 @@ fn op(chance: &mut Chance) -> Op {
     match chance.below(22) {
         0..5 => Op::Set { a: number(chance), b: number(chance), tags: tags(chance) },
         5..9 => {
-            let fields = (0..1 + chance.below(2)).map(|_| {
-                (small(chance, u64::from(FIELDS)), number(chance))
-            });
+            let fields = (0..1 + chance.below(2))
+                .map(|_| (small(chance, u64::from(FIELDS)), number(chance)));
             let mut fields: Vec<(u8, i64)> = fields.collect();
             fields.sort_by_key(|(field, _)| *field);
             fields.dedup_by_key(|(field, _)| *field);

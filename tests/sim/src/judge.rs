@@ -20,6 +20,20 @@ use crate::world::World;
 /// So many ways in which pending writes may show are told apart.
 const WAYS: usize = 64;
 
+/// How a client's own write is to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Show {
+    /// It is pending, and shows.
+    Must,
+    /// It may show or not: nobody can tell when the client learnt its outcome.
+    May,
+    /// It is contained in what the server said. Over a document that the client does not have it may
+    /// still show.
+    Contained,
+    /// A later edit has decided about a part of it, and the client knows: it shows in part.
+    Partly,
+}
+
 type Verdict = Result<(), Broken>;
 
 fn broken(invariant: Invariant, why: String) -> Verdict {
@@ -73,6 +87,8 @@ pub struct Judge<'a> {
     world: &'a World,
     intents: Vec<Intent>,
     history: History,
+    /// The committed writes of which a part came too late.
+    superseded: BTreeSet<usize>,
     report: Report,
 }
 
@@ -80,8 +96,8 @@ impl<'a> Judge<'a> {
     /// Looks at a run that has ended.
     pub fn judge(world: &'a World) -> Result<Report, Broken> {
         let intents = world.tap.record().intents.clone();
-        let (history, report) = (History::default(), Report::default());
-        let mut judge = Judge { world, intents, history, report };
+        let (history, superseded, report) = Default::default();
+        let mut judge = Judge { world, intents, history, superseded, report };
         judge.answers_are_there()?;
         judge.resolve_transactions()?;
         judge.replay()?;
@@ -176,7 +192,11 @@ impl<'a> Judge<'a> {
             }
             let edit = intent.edit().map_or(version.0, |edit| edit.0);
             match self.history.commit(&intent.writes, version, edit) {
-                Ok(superseded) => self.report.superseded += superseded,
+                Ok(0) => {}
+                Ok(superseded) => {
+                    self.report.superseded += superseded;
+                    self.superseded.insert(at);
+                }
                 Err(refused) => {
                     let why = format!("write {at} was committed at {version}: {}", refused.0);
                     return broken(Invariant::LastEditWins, why);
@@ -242,18 +262,13 @@ impl<'a> Judge<'a> {
     }
 
     /// What is shown is the result at its version with the client's pending writes on top.
-    fn consistent(
-        &self,
-        node: &Node,
-        listener: &Listener,
-        seen: &Seen,
-    ) -> Result<(), String> {
+    fn consistent(&self, node: &Node, listener: &Listener, seen: &Seen) -> Result<(), String> {
         let (version, metadata) = (seen.shown.version(), seen.shown.metadata());
         if metadata.from_cache {
             return self.known_documents(seen);
         }
         let pending = self.pending(node, seen.event, version, &listener.target, metadata);
-        if !pending.is_empty() && is_cut(&listener.target) {
+        if pending.iter().any(|(_, show)| *show != Show::Contained) && is_cut(&listener.target) {
             // What moves into a window because of a pending write may not be here.
             return Ok(());
         }
@@ -262,7 +277,7 @@ impl<'a> Judge<'a> {
         self.explained(&listener.target, &seen.shown.view(), at, &pending)
     }
 
-    /// The writes of a client that may show in what it sees, and whether each must.
+    /// The writes of a client that may show in what it sees, and how.
     fn pending(
         &self,
         node: &Node,
@@ -270,15 +285,15 @@ impl<'a> Judge<'a> {
         version: Version,
         target: &Target,
         metadata: SnapshotMetadata,
-    ) -> Vec<(&Intent, bool)> {
+    ) -> Vec<(&Intent, Show)> {
         let mut found = Vec::new();
-        let own = self.intents.iter().filter(|it| it.client == node.index && it.local);
-        for intent in own.filter(|it| it.made <= event) {
+        let own = self.intents.iter().enumerate();
+        let own = own.filter(|(_, it)| it.client == node.index && it.local && it.made <= event);
+        for (at, intent) in own {
             if !intent.writes.iter().any(|write| concerns(target, &write.path)) {
                 continue;
             }
-            let crashed =
-                node.crashes.iter().any(|crash| (intent.made..event).contains(crash));
+            let crashed = node.crashes.iter().any(|crash| (intent.made..event).contains(crash));
             if crashed && intent.stored.is_none() {
                 continue;
             }
@@ -291,17 +306,20 @@ impl<'a> Judge<'a> {
             });
             let conditional = intent.writes.iter().any(|write| write.precondition.is_some());
             // After a crash nobody is told of what a former life wrote.
-            let former = intent.told.is_none() && intent.is_answered();
-            match (contained, refused) {
-                (true, _) if told.is_some() && !unsure => {}
-                (false, true) if !unsure => {}
-                (true, _) | (_, true) => found.push((intent, false)),
-                (false, false) => found.push((intent, !(conditional || former || unsure))),
-            }
-        }
-        if !metadata.has_pending_writes {
-            // A write that changes nothing is not shown as pending, but may be.
-            found.iter_mut().for_each(|(_, must)| *must = false);
+            let former = crashed && intent.is_answered();
+            let show = match (contained, refused) {
+                (false, true) if !unsure => continue,
+                (true, _) if told.is_some() && !unsure => Show::Contained,
+                (_, false) if self.superseded.contains(&at) && (told.is_some() || former) => {
+                    Show::Partly
+                }
+                (true, _) | (_, true) => Show::May,
+                (false, false) if conditional || former || unsure => Show::May,
+                // A write that changes nothing is not shown as pending, but may be.
+                (false, false) if !metadata.has_pending_writes => Show::May,
+                (false, false) => Show::Must,
+            };
+            found.push((intent, show));
         }
         found
     }
@@ -313,7 +331,7 @@ impl<'a> Judge<'a> {
         target: &Target,
         shown: &View<'_>,
         (version, versions): (Version, bool),
-        pending: &[(&Intent, bool)],
+        pending: &[(&Intent, Show)],
     ) -> Result<(), String> {
         let state = self.history.at(version);
         let explained = match shown {
@@ -321,6 +339,7 @@ impl<'a> Judge<'a> {
             View::Rows(rows) => {
                 let touched: BTreeSet<&DocumentPath> = pending
                     .iter()
+                    .filter(|(_, show)| *show != Show::Contained)
                     .flat_map(|(intent, _)| intent.writes.iter().map(|write| &write.path))
                     .collect();
                 let mut all = state.all();
@@ -343,7 +362,7 @@ impl<'a> Judge<'a> {
         };
         explained.map_err(|why| {
             let pending: Vec<String> =
-                pending.iter().map(|(it, must)| format!("{must} {:?}", it.writes)).collect();
+                pending.iter().map(|(it, show)| format!("{show:?} {:?}", it.writes)).collect();
             format!("as of {version}, {why}; pending: {}", pending.join(", "))
         })
     }
@@ -354,17 +373,22 @@ impl<'a> Judge<'a> {
         target: &Target,
         rows: &[DocumentSnapshot],
         (path, version): (&DocumentPath, Version),
-        pending: &[(&Intent, bool)],
+        pending: &[(&Intent, Show)],
     ) -> Result<(), String> {
         let row = rows.iter().find(|it| it.path() == path && it.exists());
         let shown = row.and_then(|row| row.fields()).map(without_time);
-        let own: Vec<&(&Intent, bool)> = pending
+        let own: Vec<&(&Intent, Show)> = pending
             .iter()
             .filter(|(intent, _)| intent.writes.iter().any(|write| write.path == *path))
             .collect();
+        if own.iter().any(|(_, show)| *show == Show::Partly) {
+            return Ok(());
+        }
         let mut could_be = Vec::new();
-        for base in self.bases(target, path, version) {
-            let Some(made) = outcomes(base, &own, path) else { return Ok(()) };
+        for (base, has_it) in self.bases(target, path, version) {
+            let laid = own.iter().filter(|(_, show)| !has_it || *show != Show::Contained);
+            let laid: Vec<&(&Intent, Show)> = laid.copied().collect();
+            let Some(made) = outcomes(base, &laid, path) else { return Ok(()) };
             for documents in made {
                 let made = documents.all().into_iter().find(|it| it.path == *path);
                 let made = made.filter(|it| belongs(target, it)).map(|it| without_time(&it.fields));
@@ -382,15 +406,20 @@ impl<'a> Judge<'a> {
 
     /// What a client may know of a document: what the target shows of it is known as of the version;
     /// of others an earlier state may be, or nothing.
-    fn bases(&self, target: &Target, path: &DocumentPath, version: Version) -> Vec<Documents> {
+    fn bases(
+        &self,
+        target: &Target,
+        path: &DocumentPath,
+        version: Version,
+    ) -> Vec<(Documents, bool)> {
         let state = self.history.at(version).only(path);
         let shows = state.all().iter().any(|it| belongs(target, it));
         if shows || matches!(target, Target::Documents(_)) {
-            return vec![state];
+            return vec![(state, true)];
         }
         let mut bases = vec![state, Documents::default()];
         bases.extend(self.history.former(path, version));
-        bases
+        bases.into_iter().map(|base| (base, false)).collect()
     }
 
     /// Offline, each document is as it was at some time, or pending.
@@ -414,7 +443,9 @@ impl<'a> Judge<'a> {
     fn convergence(&self, node: &Node) -> Verdict {
         for listener in node.listening() {
             let Some(last) = listener.history.last() else { continue };
-            if let Some(why) = differs(&listener.target, &last.shown.view(), self.history.now(), listener.metadata) {
+            if let Some(why) =
+                differs(&listener.target, &last.shown.view(), self.history.now(), listener.metadata)
+            {
                 let target = &listener.target;
                 let why = format!("client {} ends with {target:?}: {why}", node.index);
                 return broken(Invariant::Convergence, why);
@@ -433,7 +464,7 @@ impl<'a> Judge<'a> {
             let version = answer.version;
             let metadata = SnapshotMetadata { has_pending_writes: true, from_cache: false };
             let pending = self.pending(node, *event, version, target, metadata);
-            if !pending.is_empty() && is_cut(target) {
+            if pending.iter().any(|(_, show)| *show != Show::Contained) && is_cut(target) {
                 continue;
             }
             let shown = match target {
@@ -513,14 +544,14 @@ impl<'a> Judge<'a> {
 }
 
 /// What pending writes may make of a document: with or without each that need not show, each as made
-/// now or, if it was stamped, as made then. None: there are too many ways to tell.
+/// now or at some time before. None: there are too many ways to tell.
 fn outcomes(
     base: Documents,
-    pending: &[&(&Intent, bool)],
+    pending: &[&(&Intent, Show)],
     path: &DocumentPath,
 ) -> Option<Vec<Documents>> {
     let mut found = vec![base];
-    for (intent, must) in pending {
+    for (intent, show) in pending {
         let mut next: Vec<Documents> = Vec::new();
         let mut add = |documents: Documents| {
             if !next.contains(&documents) {
@@ -528,12 +559,13 @@ fn outcomes(
             }
         };
         for before in &found {
-            for edit in intent.edits().map(|edit| edit.0).chain([PENDING]) {
+            // How it is stamped until it is sent is the client's affair.
+            for edit in before.moments(path).into_iter().chain([PENDING]) {
                 let mut after = before.clone();
                 lay(&mut after, intent, path, edit);
                 add(after);
             }
-            if !must {
+            if *show != Show::Must {
                 add(before.clone());
             }
         }

@@ -112,6 +112,13 @@ impl Documents {
         Documents { docs: docs.into_iter().collect(), graves: BTreeMap::new() }
     }
 
+    /// Times that are told apart by what is remembered of a document: one before each of its clocks.
+    pub fn moments(&self, path: &DocumentPath) -> Vec<u64> {
+        let Some(doc) = self.docs.get(path) else { return Vec::new() };
+        let clocks = doc.edits.values().copied().chain([doc.base]);
+        clocks.map(|clock| clock.saturating_sub(1)).collect()
+    }
+
     /// The version that last changed a document; none if it does not exist.
     pub fn version(&self, path: &DocumentPath) -> Version {
         self.docs.get(path).map_or(Version::NONE, |doc| doc.updated)
@@ -152,7 +159,7 @@ impl Documents {
             }
             (WriteOp::Set(_) | WriteOp::Update { .. }, None) if edit < grave => return Ok(true),
             (WriteOp::Set(fields), before) => match set(before, fields, edit) {
-                Some(doc) => (doc, false),
+                Some(made) => made,
                 None => return Ok(true),
             },
             (WriteOp::Update { fields, mask }, before) => {
@@ -195,7 +202,8 @@ impl Documents {
     }
 }
 
-fn set(before: Option<Doc>, fields: &Fields, edit: u64) -> Option<Doc> {
+/// The document, and whether a part of what was to be replaced was written later.
+fn set(before: Option<Doc>, fields: &Fields, edit: u64) -> Option<(Doc, bool)> {
     let mut doc = Doc {
         fields: fields.clone(),
         base: edit,
@@ -212,7 +220,8 @@ fn set(before: Option<Doc>, fields: &Fields, edit: u64) -> Option<Doc> {
             doc.edits.insert(path, at);
         }
     }
-    Some(doc)
+    let superseded = !doc.edits.is_empty();
+    Some((doc, superseded))
 }
 
 /// Whether it won.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_core::engine::{
-    Action, Answer, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Source, Ticket,
+    Action, Answer, ConnectionId, Engine, Event, ListenerId, Moment, Request, Settings, Source,
+    Ticket,
 };
 use tidemark_core::{
     AggregateSnapshot, ConnectionState, DocumentSnapshot, Error, QuerySnapshot, SnapshotMetadata,
@@ -531,9 +532,6 @@ impl Node {
                 again.write_id.0 += 1_000_000;
                 let again = encode_client(&ClientMessage::Commit(again));
                 around.net.send_up(link, Up::Frame(again));
-            }
-            (ClientMessage::Commit(commit), Some(Mutation::ClocksIgnored)) => {
-                commit.edit_time = None;
             }
             (ClientMessage::Listen(listen), Some(Mutation::TokensDropped)) => {
                 listen.resume = None;

@@ -45,31 +45,76 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // The names say it.
 pub enum What {
-    Write { client: usize, writes: Vec<Edit> },
+    Write {
+        client: usize,
+        writes: Vec<Edit>,
+    },
     /// Reads the documents, then writes all of them.
-    Transaction { client: usize, writes: Vec<Edit> },
-    Listen { client: usize, slot: u8, shape: u8, argument: u8, metadata: bool },
-    Unlisten { client: usize, slot: u8 },
+    Transaction {
+        client: usize,
+        writes: Vec<Edit>,
+    },
+    Listen {
+        client: usize,
+        slot: u8,
+        shape: u8,
+        argument: u8,
+        metadata: bool,
+    },
+    Unlisten {
+        client: usize,
+        slot: u8,
+    },
     /// Asks once, at the server if it is there.
-    Ask { client: usize, shape: u8, argument: u8 },
+    Ask {
+        client: usize,
+        shape: u8,
+        argument: u8,
+    },
     /// The connection breaks; both sides learn of it.
-    Disconnect { client: usize },
+    Disconnect {
+        client: usize,
+    },
     /// Nothing arrives for a while, in either direction; nobody is told.
-    Partition { client: usize, for_ms: u64 },
+    Partition {
+        client: usize,
+        for_ms: u64,
+    },
     /// The client takes what it is sent slowly.
-    Slow { client: usize, bytes_per_second: u64, for_ms: u64 },
+    Slow {
+        client: usize,
+        bytes_per_second: u64,
+        for_ms: u64,
+    },
     /// The app wants no network for a while.
-    Offline { client: usize, for_ms: u64 },
+    Offline {
+        client: usize,
+        for_ms: u64,
+    },
     /// The process dies; some of what was not synced to its disk is lost.
-    CrashClient { client: usize, down_ms: u64, lost: u8 },
+    CrashClient {
+        client: usize,
+        down_ms: u64,
+        lost: u8,
+    },
     /// The clock of a client jumps to be wrong by this.
-    SkewClient { client: usize, skew_ms: i64 },
+    SkewClient {
+        client: usize,
+        skew_ms: i64,
+    },
     /// The cache of a client is cleaned up to its bound.
-    Evict { client: usize },
+    Evict {
+        client: usize,
+    },
     /// The server dies; the commit under way is kept or lost.
-    CrashServer { down_ms: u64, keep: bool },
+    CrashServer {
+        down_ms: u64,
+        keep: bool,
+    },
     /// The server's clock jumps to be wrong by this.
-    SkewServer { skew_ms: i64 },
+    SkewServer {
+        skew_ms: i64,
+    },
 }
 
 /// What is done to one document, by its number.
@@ -86,20 +131,44 @@ pub struct Edit {
 #[allow(missing_docs)]
 pub enum Op {
     /// Replaces it.
-    Set { a: i64, b: i64, tags: Vec<i64> },
+    Set {
+        a: i64,
+        b: i64,
+        tags: Vec<i64>,
+    },
     /// Sets fields by their number; makes the document if need be.
-    Merge { fields: Vec<(u8, i64)> },
+    Merge {
+        fields: Vec<(u8, i64)>,
+    },
     /// Sets a field of a document that must exist.
-    Update { field: u8, value: i64 },
+    Update {
+        field: u8,
+        value: i64,
+    },
     /// Takes a field away.
-    DeleteField { field: u8 },
+    DeleteField {
+        field: u8,
+    },
     /// Makes a document that must not exist.
-    Create { a: i64 },
+    Create {
+        a: i64,
+    },
     Delete,
-    Increment { field: u8, by: i64 },
-    Extremum { field: u8, greatest: bool, value: i64 },
-    Union { tags: Vec<i64> },
-    Remove { tags: Vec<i64> },
+    Increment {
+        field: u8,
+        by: i64,
+    },
+    Extremum {
+        field: u8,
+        greatest: bool,
+        value: i64,
+    },
+    Union {
+        tags: Vec<i64>,
+    },
+    Remove {
+        tags: Vec<i64>,
+    },
     Timestamp,
 }
 

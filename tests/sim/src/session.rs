@@ -15,6 +15,7 @@ use tidemark_server::session::state::{Action, Event, Rules, State, World};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::clock::{Now, ServerClock};
+use crate::mutation::Mutation;
 use crate::net::{Down, LinkId, Net, Up};
 use crate::tap::Tap;
 
@@ -39,6 +40,8 @@ pub struct Host {
     pub tap: Arc<Tap>,
     /// What holds for the session.
     pub rules: Arc<Rules>,
+    /// What is broken on purpose.
+    pub mutation: Option<Mutation>,
 }
 
 struct Session {
@@ -150,12 +153,15 @@ impl Session {
     async fn ask(&self, action: Action) {
         let Some(connection) = &self.connection else { return };
         match action {
-            Action::Commit(commit) => {
+            Action::Commit(mut commit) => {
                 if let Some(client) = self.client {
                     // The version that it would get now, at the earliest.
                     let now = u64::try_from(self.host.clock.now().as_micros()).unwrap_or(0);
                     let next = self.host.database.version().0 + 1;
                     self.host.tap.asked(client, &commit, Version(now.max(next)));
+                }
+                if self.host.mutation == Some(Mutation::ClocksIgnored) {
+                    commit.edit_time = None;
                 }
                 connection.commit(commit, None).await;
             }

@@ -156,10 +156,9 @@ pub fn target(shape: u8, argument: u8) -> Target {
             let some = Value::Array(integers(&[value, value + 2]));
             collection("c").with_filter(named("b"), Operator::In, some).with_limit(limit)
         }
-        11 => collection("c").with_order(named("m.f"), up).with_start(Cursor {
-            values: vec![Value::Integer(value)],
-            before: true,
-        }),
+        11 => collection("c")
+            .with_order(named("m.f"), up)
+            .with_start(Cursor { values: vec![Value::Integer(value)], before: true }),
         12 => collection("c").with_order(named("a"), up).with_offset(1).with_limit(limit),
         13 => {
             let documents = [argument, argument + 3, argument + 11].map(path).to_vec();

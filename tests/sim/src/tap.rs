@@ -51,11 +51,6 @@ impl Intent {
         before.or(self.asked.first()).and_then(|(_, edit)| *edit)
     }
 
-    /// When it was made, in all ways that the server was told.
-    pub fn edits(&self) -> impl Iterator<Item = EditTime> {
-        self.asked.iter().filter_map(|(_, edit)| *edit)
-    }
-
     /// Whether the server has decided about it.
     pub fn is_answered(&self) -> bool {
         self.committed.is_some() || self.rejected

@@ -259,6 +259,7 @@ impl World {
             now: self.now,
             tap: Arc::clone(&self.tap),
             rules: Arc::new(session::rules(heartbeat)),
+            mutation: self.mutation,
         };
         tasks.spawn("session", session::serve(host, link, inbox, window));
     }
@@ -413,9 +414,7 @@ impl World {
             let crashed = intent.life < self.nodes[intent.client].life;
             match crashed {
                 // Nobody waits for it; the client that was started again sees to it.
-                true => {
-                    intent.stored.is_some() && intent.told.is_none() && !intent.is_answered()
-                }
+                true => intent.stored.is_some() && intent.told.is_none() && !intent.is_answered(),
                 false => intent.told.is_none(),
             }
         };
@@ -446,5 +445,4 @@ impl World {
             tasks.cancel();
         }
     }
-
 }
