@@ -143,6 +143,7 @@ impl Engine {
         self.journal.batch.outbox_put.extend(taken.moved);
         self.journal.batch.outbox_remove.push(id);
         self.documents.reconsider(&taken.writes, version);
+        self.settle_committed();
         self.release();
         self.refresh(BTreeSet::new());
         self.apply_points();

@@ -51,6 +51,7 @@ impl Engine {
         let mut turned = BTreeSet::new();
         let mut memberships: BTreeMap<TargetId, Vec<(DocumentPath, bool)>> = BTreeMap::new();
         let mut left: Vec<DocumentPath> = Vec::new();
+        let mut removed: BTreeSet<DocumentPath> = BTreeSet::new();
         self.documents.reserve(staged.len());
         for step in staged {
             match step {
@@ -61,6 +62,10 @@ impl Engine {
                     }
                     for id in targets.as_slice() {
                         memberships.entry(*id).or_default().push((document.path.clone(), true));
+                    }
+                    if removed.remove(&document.path) {
+                        // The point tells of its removal and of what came after it.
+                        self.documents.forget_version(&document.path);
                     }
                     if self.documents.put(document.clone(), &targets) {
                         let path = document.path.clone();
@@ -76,6 +81,9 @@ impl Engine {
                         left.push(path.clone());
                     }
                     // What is not known here may be in the cache, which is to know that it is gone.
+                    if deleted {
+                        removed.insert(path.clone());
+                    }
                     if gone || (deleted && self.documents.remote(&path).is_none()) {
                         batch.documents.push((path, Known::Missing { at: version }));
                     }
@@ -119,11 +127,18 @@ impl Engine {
         left.retain(|path| !self.documents.is_in_a_target(path));
         self.limbo.add(left);
         self.release();
+        self.settle_committed();
+        self.store_memberships(batch, memberships, &turned);
+        self.refresh(turned);
+    }
+
+    /// What targets show of documents contains the writes that were committed up to their point, also those
+    /// that changed nothing.
+    pub(super) fn settle_committed(&mut self) {
+        let version = self.targets.consistent();
         let settled = self.outbox.committed_paths(version);
         let attached = |id| self.targets.by_id.get(&id).is_some_and(|it| it.attached);
         self.documents.settle(settled, version, attached);
-        self.store_memberships(batch, memberships, &turned);
-        self.refresh(turned);
     }
 
     /// Whether a document that leaves the target has changed: a window it may leave because of others.

@@ -190,6 +190,11 @@ impl Targets {
         if relevant.all(|listened| listened.attached) { self.consistent } else { Version::NONE }
     }
 
+    /// The last consistent point.
+    pub(crate) fn consistent(&self) -> Version {
+        self.consistent
+    }
+
     /// Up to where the target has the server's word on everything; of this connection.
     pub(crate) fn through(&self, listened: &Listened) -> Version {
         if listened.attached { self.consistent } else { Version::NONE }

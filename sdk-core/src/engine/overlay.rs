@@ -262,6 +262,13 @@ impl Documents {
         }
     }
 
+    /// Whatever comes of the document is newer than what is known of it.
+    pub(crate) fn forget_version(&mut self, path: &DocumentPath) {
+        if let Some(slot) = self.slots.get(path) {
+            self.entries[*slot].known = Version::NONE;
+        }
+    }
+
     /// Versions of another life of the database are not comparable: whatever comes is newer.
     pub(crate) fn forget_versions(&mut self) {
         for entry in &mut self.entries {
