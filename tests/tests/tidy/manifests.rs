@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidemark-bench", &["tidemark-core", "tidemark-protocol", "tidemark-server"]),
     ("tidemark-quickstart", &["tidemark-core", "tidemark-server"]),
     ("tidemark-tests", &["tidemark-core", "tidemark-protocol", "tidemark-server"]),
+    ("tidemark-sim", &["tidemark-core", "tidemark-protocol", "tidemark-server"]),
 ];
 
 pub(crate) fn cargo_metadata() -> Value {
