@@ -45,7 +45,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidemark_protocol::model::{Code, EditTime, Version, WriteId};
-use tidemark_protocol::wire::client::{ClientMessage, Commit};
+use tidemark_protocol::wire::client::ClientMessage;
 use tidemark_protocol::wire::server::{ServerMessage, Welcome};
 
 use crate::cache::{
@@ -69,8 +69,6 @@ pub use event::{
     Action, Answer, ConnectionId, Event, ListenerId, Moment, Request, Settings, Source, Ticket,
 };
 
-/// How long after the last answer the server is told that outcomes need not be kept any more.
-const ACKNOWLEDGE_DELAY: Duration = Duration::from_secs(1);
 /// How long in-flight writes may take to be answered at a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -523,32 +521,6 @@ impl Engine {
         }
     }
 
-    fn pump_commits(&mut self) {
-        let Some(online) = self.connection.online() else { return };
-        let limits = online.limits;
-        let window = usize::try_from(limits.commits_in_flight.max(1)).unwrap_or(usize::MAX);
-        while self.outbox.in_flight() < window {
-            let Some((id, follows)) = self.outbox.next_to_send() else { break };
-            let batch = self.outbox.batch(id).expect("what is to be sent is in the outbox");
-            let commit = Commit {
-                write_id: id,
-                writes: batch.writes.to_vec(),
-                reads: batch.reads.clone(),
-                acknowledged_through: self.acknowledged,
-                edit_time: batch.stamp(),
-                follows,
-            };
-            let message = ClientMessage::Commit(commit);
-            match requests::check_size(&message, limits.frame_bytes) {
-                Ok(()) => {
-                    self.connection.told(self.acknowledged);
-                    self.send(message);
-                }
-                Err(error) => self.reject(id, error),
-            }
-        }
-    }
-
     fn pump_requests(&mut self) {
         let Some(online) = self.connection.online() else { return };
         let frame_bytes = online.limits.frame_bytes;
@@ -562,17 +534,6 @@ impl Engine {
                     self.request_failed(ticket, error);
                 }
             }
-        }
-    }
-
-    /// The next commit carries the acknowledgement; only when none comes it goes by itself.
-    fn pump_acknowledge(&mut self) {
-        let through = self.outbox.acknowledged_through();
-        let idle = self.outbox.in_flight() == 0;
-        let now = self.now.elapsed;
-        let due = self.connection.acknowledge(through, idle, now, now + ACKNOWLEDGE_DELAY);
-        if due {
-            self.acknowledge(through);
         }
     }
 

@@ -4,19 +4,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidemark_protocol::model::{
     Code, EditTime, Precondition, Read, Timestamp, Version, Write, WriteId, WriteOp,
     validate_commit,
 };
-use tidemark_protocol::wire::client::ClientMessage;
+use tidemark_protocol::wire::client::{ClientMessage, Commit};
 
 use super::writes::{Batch, NewBatch};
-use super::{Action, Engine, Ticket};
+use super::{Action, Engine, Ticket, requests};
 use crate::cache::{CacheBatch, CacheError, Durability, Making, RejectedEntry};
 use crate::error::Error;
 use crate::pending::{Committed, OutboxWrite, RejectedWrite, WriteEvent, WriteStage};
 
+/// How long after the last answer the server is told that outcomes need not be kept any more.
+const ACKNOWLEDGE_DELAY: Duration = Duration::from_secs(1);
 /// How many rejected writes are kept for the app to decide on; the oldest go first.
 const REJECTED_MAX: usize = 1_000;
 
@@ -32,6 +35,8 @@ pub(crate) struct Journal {
     touched: bool,
     /// Whether it has to be on stable storage although there are no new writes.
     durable: bool,
+    /// Whether an attempt has failed: the next one is with whatever comes next.
+    postponed: bool,
 }
 
 impl Journal {
@@ -262,9 +267,11 @@ impl Engine {
         self.revise(&ids);
     }
 
-    /// Whether [`settle`](Self::settle) has something to store.
+    /// Whether [`settle`](Self::settle) has something to store that it has not failed to store.
     pub fn is_unsettled(&self) -> bool {
-        !self.journal.is_empty() || !self.deferred.is_empty()
+        let journal = &self.journal;
+        let waits = !journal.is_empty() && (!journal.postponed || !journal.unstored.is_empty());
+        waits || !self.deferred.is_empty()
     }
 
     /// Stores the journal: writes that are new may be sent from then on.
@@ -273,8 +280,8 @@ impl Engine {
             return;
         }
         self.flush();
-        let Journal { unstored, mut retried, mut batch, touched: _, durable } =
-            std::mem::take(&mut self.journal);
+        let journal = std::mem::take(&mut self.journal);
+        let Journal { unstored, mut retried, mut batch, durable, .. } = journal;
         let entries = unstored.iter().filter_map(|id| self.outbox.entry(*id));
         batch.outbox_put.extend(entries);
         batch.metadata = Some(self.metadata());
@@ -337,11 +344,49 @@ impl Engine {
         batch.rejected_remove.retain(|id| !kept.contains_key(id));
         self.journal.batch = batch;
         self.journal.durable = durable;
+        self.journal.postponed = true;
     }
 
-    /// The next commit carries the acknowledgement; only when none comes it goes by itself. It says
-    /// nothing that a restart could forget.
-    pub(super) fn acknowledge(&mut self, through: WriteId) {
+    /// Sends what may be sent now, in order.
+    pub(super) fn pump_commits(&mut self) {
+        let Some(online) = self.connection.online() else { return };
+        let limits = online.limits;
+        let window = usize::try_from(limits.commits_in_flight.max(1)).unwrap_or(usize::MAX);
+        while self.outbox.in_flight() < window {
+            let Some((id, follows)) = self.outbox.next_to_send() else { break };
+            let batch = self.outbox.batch(id).expect("what is to be sent is in the outbox");
+            let commit = Commit {
+                write_id: id,
+                writes: batch.writes.to_vec(),
+                reads: batch.reads.clone(),
+                acknowledged_through: self.acknowledged,
+                edit_time: batch.stamp(),
+                follows,
+            };
+            let message = ClientMessage::Commit(commit);
+            match requests::check_size(&message, limits.frame_bytes) {
+                Ok(()) => {
+                    self.connection.told(self.acknowledged);
+                    self.send(message);
+                }
+                Err(error) => self.reject(id, error),
+            }
+        }
+    }
+
+    /// The next commit carries the acknowledgement; only when none comes it goes by itself.
+    pub(super) fn pump_acknowledge(&mut self) {
+        let through = self.outbox.acknowledged_through();
+        let idle = self.outbox.in_flight() == 0;
+        let now = self.now.elapsed;
+        let due = self.connection.acknowledge(through, idle, now, now + ACKNOWLEDGE_DELAY);
+        if due {
+            self.acknowledge(through);
+        }
+    }
+
+    /// Says nothing that a restart could forget.
+    fn acknowledge(&mut self, through: WriteId) {
         if self.acknowledged < through {
             self.journal.durable = true;
             self.store_journal();

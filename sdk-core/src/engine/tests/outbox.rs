@@ -538,3 +538,23 @@ fn what_may_have_been_taken_before_shows_with_what_follows_it() {
     "#]]
     .assert_eq(&text);
 }
+
+#[test]
+fn a_rejection_that_could_not_be_stored_is_stored_with_what_comes_next() {
+    let text = run("
+        online
+        set rooms/a:n=1
+        disk-full
+        rejected 1 permission-denied
+        tick 1
+        crash
+        writes
+        ");
+    expect![[r#"
+        send commit 1 rooms/a acknowledged=0
+        write 1 failed: permission-denied: because
+        send acknowledge 1
+        writes 2: pending [] rejected [1 rooms/a permission-denied: because]
+    "#]]
+    .assert_eq(&text);
+}
