@@ -27,6 +27,12 @@ pub(super) struct CrashCache {
 }
 
 impl CrashCache {
+    /// With room for so many bytes, until a crash.
+    pub(super) fn with_budget(budget: u64) -> CrashCache {
+        let disk = Disk { now: MemoryCache::with_budget(budget), ..Disk::default() };
+        CrashCache { disk: Arc::new(Mutex::new(disk)) }
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap()
     }

@@ -8,8 +8,10 @@ use tidemark_protocol::model::*;
 use tidemark_protocol::wire::codec::encode_document;
 use tidemark_protocol::wire::server::{Changes, ServerMessage};
 
+use super::crash::CrashCache;
 use super::script::{Bench, run, target};
 use super::server::{Chance, State, result};
+use crate::cache::Cache;
 use crate::engine::{Action, Event, ListenerId, Request, Source, Ticket};
 
 #[test]
@@ -326,6 +328,38 @@ fn an_aggregate_goes_on_from_the_last_values_without_a_server() {
         write 1 committed @11
     "#]]
     .assert_eq(&text);
+}
+
+#[test]
+fn the_cache_makes_room_and_keeps_what_is_listened_to_or_pending() {
+    const BUDGET: u64 = 40_000;
+    let cache = CrashCache::with_budget(BUDGET);
+    let mut bench = Bench::over(cache.clone());
+    let listen = |name: &str, target: usize| {
+        let documents: Vec<String> = (0..20).map(|id| format!("{name}/{id}:n={id}")).collect();
+        let documents = documents.join(" ");
+        format!(
+            "listen {name} {name}
+            listening {target} {target} @10
+            changes {target} @10 {documents}"
+        )
+    };
+    bench.run("online window=1");
+    bench.run(&listen("kept", 1));
+    bench.run("set pending/a:n=1\nset pending/b:n=1");
+    let names: Vec<String> = (2..60).map(|target| format!("c{target}")).collect();
+    for (target, name) in (2..).zip(&names) {
+        bench.run(&listen(name, target));
+        bench.run(&format!("unlisten {name}"));
+        assert!(cache.size() <= BUDGET, "{} bytes with {target} targets", cache.size());
+    }
+    bench.run("network off");
+    let mut count = |name: &str| {
+        let text = bench.run(&format!("query {name} count"));
+        text.split(['[', ']']).nth(1).unwrap().parse::<u32>().unwrap()
+    };
+    assert_eq!((count("kept"), count("pending")), (20, 2));
+    assert_eq!((count(&names[0]), count(names.last().unwrap())), (0, 20));
 }
 
 /// A client that knows some documents, has no server, and writes.

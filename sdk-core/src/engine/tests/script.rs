@@ -61,7 +61,10 @@ const WALL: i64 = 1_000_000;
 
 impl Bench {
     pub(super) fn new() -> Bench {
-        let cache = CrashCache::default();
+        Bench::over(CrashCache::default())
+    }
+
+    pub(super) fn over(cache: CrashCache) -> Bench {
         Bench {
             engine: engine(&cache),
             cache,
