@@ -11,9 +11,15 @@ use crate::error::Error;
 pub struct CollabState(pub(super) Vec<[u8; 32]>);
 
 impl CollabState {
+    pub(super) fn new(mut hashes: Vec<[u8; 32]>) -> CollabState {
+        hashes.sort_unstable();
+        hashes.dedup();
+        CollabState(hashes)
+    }
+
     /// What held all that these held.
     pub fn union<'a>(states: impl IntoIterator<Item = &'a CollabState>) -> CollabState {
-        CollabState(states.into_iter().flat_map(|state| state.0.iter().copied()).collect())
+        CollabState::new(states.into_iter().flat_map(|state| state.0.iter().copied()).collect())
     }
 }
 
@@ -59,17 +65,22 @@ impl SharedText {
     }
 
     /// As [`splice`](Self::splice), in the text as it was then: for an editor that shows what it last
-    /// saw, while edits of others have come in. It cannot be undone.
+    /// saw, while edits of others have come in. It cannot be undone. Gives what was held then, with
+    /// the edit.
     pub fn splice_at(
         &self,
         then: &CollabState,
         at: usize,
         delete: usize,
         insert: &str,
-    ) -> Result<(), Error> {
+    ) -> Result<CollabState, Error> {
+        let mut made = Vec::new();
         self.document.edit(&self.field, CollaborativeKind::Text, |document| {
-            document.splice_at(&self.field, &then.0, at, delete, insert)
-        })
+            let (patches, state) = document.splice_at(&self.field, &then.0, at, delete, insert)?;
+            made = state;
+            Ok(patches)
+        })?;
+        Ok(CollabState::new(made))
     }
 
     /// Inserts at a place.

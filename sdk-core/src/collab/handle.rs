@@ -139,7 +139,7 @@ impl OpenDocument {
 
     /// What it holds now.
     pub fn state(&self) -> CollabState {
-        CollabState(self.shared.lock().replica.document.heads())
+        CollabState::new(self.shared.lock().replica.document.heads())
     }
 
     /// Whether it holds what was held then, here or by another client.

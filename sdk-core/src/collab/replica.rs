@@ -16,7 +16,7 @@ use crate::error::Error;
 pub enum CollabEvent {
     /// Values changed, by an edit here (`local`) or elsewhere. To be applied in order.
     Changed {
-        /// What changed.
+        /// What changed; nothing where an edit made no difference to what others had done.
         patches: Vec<CollabPatch>,
         /// Whether an edit of this handle did it.
         local: bool,
@@ -119,15 +119,7 @@ impl Replica {
         }
         let collaboration = collaboration.clone();
         if self.fits(&collaboration) {
-            let changes = collaboration.changes.iter().map(|change| &change[..]);
-            // What does not fit is shown when the server has taken it in.
-            match self.document.clone().apply(changes.clone()) {
-                Ok(_) => {
-                    let patches = self.document.apply(changes).unwrap_or_default();
-                    self.changed(patches, false);
-                }
-                Err(error) => tracing::debug!(%error, "pending changes do not fit"),
-            }
+            self.apply_own(&collaboration);
         }
         self.pending.push(Pending { collaboration, committed: None });
     }
@@ -168,7 +160,8 @@ impl Replica {
         let news = history.news(&self.history, &mut self.document);
         if !news.is_empty() {
             let patches = self.document.apply_chunks(news.iter().map(|it| &it[..]))?;
-            self.changed(patches, false);
+            // Also where no value changed, something is held now that was not.
+            self.events.push(CollabEvent::Changed { patches, local: false });
         }
         self.history = history;
         Ok(())
@@ -184,7 +177,30 @@ impl Replica {
         if self.document.began_apart_from(&mut loaded) {
             return self.replace(history);
         }
-        self.merge(history)
+        self.merge(history)?;
+        self.apply_pending();
+        Ok(())
+    }
+
+    /// Shows the pending changes that continue the history.
+    fn apply_pending(&mut self) {
+        for pending in self.pending.clone() {
+            if self.fits(&pending.collaboration) {
+                self.apply_own(&pending.collaboration);
+            }
+        }
+    }
+
+    fn apply_own(&mut self, collaboration: &Collaboration) {
+        let changes = || collaboration.changes.iter().map(|change| &change[..]);
+        // What does not fit is shown when the server has taken it in.
+        match self.document.clone().apply(changes()) {
+            Ok(_) => {
+                let patches = self.document.apply(changes()).unwrap_or_default();
+                self.changed(patches, false);
+            }
+            Err(error) => tracing::debug!(%error, "pending changes do not fit"),
+        }
     }
 
     fn has_unanswered(&self) -> bool {

@@ -15,7 +15,7 @@ use super::{ACTOR, Written};
 const LEAST_CHUNK_BYTES: usize = 24 << 10;
 const CHUNK_PART: usize = 8;
 /// Or when they are this many: each is a document.
-const MOST_CHUNKS: u64 = 1_000;
+const MOST_CHUNKS: u64 = 256;
 
 /// The name of a field of the documents of a history.
 const DATA: &str = "data";

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::super::CollaborativeKind;
 use super::super::document::Fields;
 use super::super::value::Value;
+use super::branch::Branch;
 use super::change::check_change;
 use super::error::CollabError;
 use super::patch::{self, CollabPatch};
@@ -70,15 +71,17 @@ pub(super) struct Root {
 /// The collaborative fields of a document.
 #[derive(Clone, Debug)]
 pub struct CollabDocument {
-    pub(super) doc: AutoCommit,
+    /// Apart, because it is large.
+    pub(super) doc: Box<AutoCommit>,
     pub(super) unit: TextUnit,
     /// Follows the root keys: set by loading, by changes, and by making fields.
     pub(super) roots: BTreeMap<String, Root>,
     /// The highest operation number known; set with each change.
     max_op: u64,
     /// Local changes that [`CollabDocument::take_changes`] has not handed out yet.
-    outgoing: Vec<Bytes>,
+    pub(super) outgoing: Vec<Bytes>,
     pub(super) undo: UndoStack,
+    pub(super) branch: Branch,
 }
 
 /// Runs what decodes or merges bytes of others. Automerge is written to return errors; should it
@@ -108,12 +111,15 @@ impl CollabDocument {
     /// have lost some of their changes, may share one.
     pub fn new(actor: &[u8], unit: TextUnit) -> CollabDocument {
         CollabDocument {
-            doc: AutoCommit::new_with_encoding(unit.encoding()).with_actor(ActorId::from(actor)),
+            doc: Box::new(
+                AutoCommit::new_with_encoding(unit.encoding()).with_actor(ActorId::from(actor)),
+            ),
             unit,
             roots: BTreeMap::new(),
             max_op: 0,
             outgoing: Vec::new(),
             undo: UndoStack::default(),
+            branch: Branch::default(),
         }
     }
 
@@ -134,7 +140,7 @@ impl CollabDocument {
             Ok(doc)
         })?;
         let mut loaded = CollabDocument {
-            doc: doc.with_actor(ActorId::from(actor)),
+            doc: Box::new(doc.with_actor(ActorId::from(actor))),
             ..CollabDocument::new(actor, unit)
         };
         if !loaded.doc.get_missing_deps(&[]).is_empty() {
@@ -164,7 +170,7 @@ impl CollabDocument {
     /// The value of a field.
     pub fn value(&self, field: &str) -> Option<Value> {
         let value = self.doc.map_range(ROOT, field.to_owned()..=field.to_owned()).next()?;
-        Some(value::materialise(&self.doc, &value.value, || value.id(), 0))
+        Some(value::materialise(&*self.doc, &value.value, || value.id(), 0))
     }
 
     /// The values of all fields.
@@ -400,38 +406,6 @@ impl CollabDocument {
             chunk.extend_from_slice(&check_change(bytes)?.bytes());
         }
         Ok(chunk.into())
-    }
-
-    /// Makes edits upon a state of the history, as a change of their own; what they change now.
-    pub(super) fn isolated(
-        &mut self,
-        heads: &[ChangeHash],
-        edit: impl FnOnce(&mut AutoCommit) -> Result<(), CollabError>,
-    ) -> Result<Vec<CollabPatch>, CollabError> {
-        self.commit_local();
-        self.doc.update_diff_cursor();
-        let previous = self.doc.get_heads();
-        self.doc.isolate(heads);
-        let edited = edit(&mut self.doc);
-        let hash = match edited.is_ok() && self.doc.pending_ops() > 0 {
-            true => self.doc.commit_with(CommitOptions::default().with_time(0)),
-            false => {
-                self.doc.rollback();
-                None
-            }
-        };
-        self.doc.integrate();
-        let now = self.doc.get_heads();
-        let patches = self.doc.diff(&previous, &now);
-        self.doc.reset_diff_cursor();
-        edited?;
-        if let Some(change) = hash.and_then(|hash| self.doc.get_change_by_hash(&hash)) {
-            self.max_op = self.max_op.max(change.max_op());
-            self.outgoing.push(Bytes::copy_from_slice(change.raw_bytes()));
-        }
-        let patches = patch::convert(&self.doc, patches);
-        self.undo.transform(&patches, self.unit);
-        Ok(patches)
     }
 
     /// Notes an operation number made by other means than an edit.

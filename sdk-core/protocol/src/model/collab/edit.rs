@@ -98,7 +98,7 @@ impl CollabDocument {
 
     /// As [`CollabDocument::splice`], in the text as it was at a state of the history: for who edits
     /// what they last saw, while edits of others have come in. It merges with those like an edit made
-    /// elsewhere, and cannot be undone.
+    /// elsewhere, and cannot be undone. Gives the state that has it and nothing else more.
     pub fn splice_at(
         &mut self,
         field: &str,
@@ -106,20 +106,20 @@ impl CollabDocument {
         at: usize,
         delete: usize,
         insert: &str,
-    ) -> Result<Vec<CollabPatch>, CollabError> {
+    ) -> Result<(Vec<CollabPatch>, Vec<[u8; 32]>), CollabError> {
         let id = self.root(field, CollaborativeKind::Text)?;
         if !self.has(state) {
             return Err(CollabError::MissingDependencies);
         }
         let heads: Vec<ChangeHash> = state.iter().map(|hash| ChangeHash(*hash)).collect();
-        let length = self.doc.length_at(&id, &heads);
-        if at.saturating_add(delete) > length {
-            return Err(CollabError::OutOfBounds { index: at.saturating_add(delete), length });
-        }
-        let delete = delete.cast_signed();
-        self.isolated(&heads, |doc| {
-            doc.splice_text(&id, at, delete, insert).map_err(CollabError::automerge)
-        })
+        let (patches, made) = self.edit_at(&heads, |doc| {
+            let (index, length) = (at.saturating_add(delete), doc.length(&id));
+            if index > length {
+                return Err(CollabError::OutOfBounds { index, length });
+            }
+            doc.splice_text(&id, at, delete.cast_signed(), insert).map_err(CollabError::automerge)
+        })?;
+        Ok((patches, made.map_or_else(|| state.to_vec(), |made| vec![made])))
     }
 
     fn text_between(&self, id: &ObjId, at: usize, count: usize) -> String {

@@ -9,6 +9,7 @@
 //! clock.
 
 mod assign;
+mod branch;
 mod change;
 mod diff;
 mod document;

@@ -191,7 +191,8 @@ fn an_edit_of_what_was_seen_merges_with_what_came_since() {
     send(&mut b, &mut [&mut a]);
     assert_eq!(a.text("text").unwrap(), "fox");
     a.splice_at("text", &seen, 7, 0, " jumps").unwrap();
-    let patches = a.splice_at("text", &seen, 4, 0, "quick ").unwrap();
+    let (patches, with) = a.splice_at("text", &seen, 4, 0, "quick ").unwrap();
+    assert!(with.len() == 1 && a.heads().contains(&with[0]));
     let quick = PatchAction::Splice { at: 0, delete: 0, insert: "quick ".to_owned() };
     assert_eq!(patches.iter().map(|it| it.action.clone()).collect::<Vec<_>>(), vec![quick]);
     assert_eq!(a.text("text").unwrap(), "quick fox jumps");
