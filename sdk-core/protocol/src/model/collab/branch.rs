@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::document::{CollabDocument, guarded};
 use super::error::CollabError;
-use super::patch::CollabPatch;
+use super::patch::{self, CollabPatch};
 
 /// The document of the state edited last.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,10 @@ impl CollabDocument {
         edit: impl FnOnce(&mut AutoCommit) -> Result<(), CollabError>,
     ) -> Result<(Vec<CollabPatch>, Option<[u8; 32]>), CollabError> {
         self.commit_local();
+        let now = self.doc.get_heads();
+        if now.len() == heads.len() && heads.iter().all(|hash| now.contains(hash)) {
+            return self.edit_now(now, edit);
+        }
         let mut branch = self.branch_at(heads)?;
         edit(&mut branch)?;
         let change = match branch.pending_ops() {
@@ -42,6 +46,25 @@ impl CollabDocument {
         let patches = self.apply_checked(vec![change], &mut |_| ())?;
         self.outgoing.push(bytes);
         Ok((patches, Some(hash)))
+    }
+
+    /// Makes an edit upon all there is, which is the state meant.
+    fn edit_now(
+        &mut self,
+        before: Vec<ChangeHash>,
+        edit: impl FnOnce(&mut AutoCommit) -> Result<(), CollabError>,
+    ) -> Result<(Vec<CollabPatch>, Option<[u8; 32]>), CollabError> {
+        self.doc.update_diff_cursor();
+        let edited = edit(&mut self.doc);
+        self.commit_local();
+        let patches = self.doc.diff_incremental();
+        self.doc.reset_diff_cursor();
+        edited?;
+        let patches = patch::convert(&self.doc, patches);
+        self.undo.transform(&patches, self.unit);
+        let now = self.doc.get_heads();
+        let made = if now == before { None } else { now.first() };
+        Ok((patches, made.map(|hash| hash.0)))
     }
 
     /// A document that holds a state.
