@@ -1,6 +1,6 @@
 //! The load generator: Tidemark's figures next to their floors, on the same machine, in one run.
 //!
-//! [`w1`], [`w2`], [`w3`], [`w4`], [`pages`], [`indexed`] and [`offline`] are the workloads; [`floor`] is what they
+//! [`w1`], [`w2`], [`w3`], [`w4`], [`pages`], [`indexed`], [`offline`] and [`traces`] are the workloads; [`floor`] is what they
 //! are compared with; [`child`] runs either as a process of its own. `bench/README.md` explains the method. Nothing here may
 //! decide whether a build is good: the figures are for people.
 
@@ -21,6 +21,7 @@ mod report;
 mod sdk;
 mod stats;
 mod tidemark;
+mod traces;
 mod w1;
 mod w2;
 mod w3;
@@ -62,6 +63,8 @@ enum Command {
     Indexed(Options),
     /// What a client does without a network.
     Offline(Options),
+    /// Recorded keystrokes in a collaborative text.
+    Traces(Options),
     /// What the load generator runs in processes of their own.
     #[command(hide = true, subcommand)]
     Child(ChildCommand),
@@ -124,10 +127,11 @@ enum Workload {
     Pages,
     Indexed,
     Offline,
+    Traces,
 }
 
 impl Workload {
-    const ALL: [Workload; 7] = [
+    const ALL: [Workload; 8] = [
         Workload::W1,
         Workload::W2,
         Workload::W3,
@@ -135,6 +139,7 @@ impl Workload {
         Workload::Pages,
         Workload::Indexed,
         Workload::Offline,
+        Workload::Traces,
     ];
 }
 
@@ -149,6 +154,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Pages(options) => measure(&options, &[Workload::Pages]).await,
         Command::Indexed(options) => measure(&options, &[Workload::Indexed]).await,
         Command::Offline(options) => measure(&options, &[Workload::Offline]).await,
+        Command::Traces(options) => measure(&options, &[Workload::Traces]).await,
         Command::Child(command) => child(command).await,
     }
 }
@@ -193,6 +199,7 @@ async fn measure(options: &Options, workloads: &[Workload]) -> anyhow::Result<()
             Workload::Pages => pages::run(&plan).await?,
             Workload::Indexed => indexed::run(&plan).await?,
             Workload::Offline => offline::run(&plan).await?,
+            Workload::Traces => traces::run(&plan).await?,
         });
     }
     let repetitions = plan.repetitions;

@@ -29,7 +29,7 @@ impl CollabDocument {
         self.commit_local();
         let now = self.doc.get_heads();
         if now.len() == heads.len() && heads.iter().all(|hash| now.contains(hash)) {
-            return self.edit_now(now, edit);
+            return self.edit_now(&now, edit);
         }
         let mut branch = self.branch_at(heads)?;
         edit(&mut branch)?;
@@ -51,7 +51,7 @@ impl CollabDocument {
     /// Makes an edit upon all there is, which is the state meant.
     fn edit_now(
         &mut self,
-        before: Vec<ChangeHash>,
+        before: &[ChangeHash],
         edit: impl FnOnce(&mut AutoCommit) -> Result<(), CollabError>,
     ) -> Result<(Vec<CollabPatch>, Option<[u8; 32]>), CollabError> {
         self.doc.update_diff_cursor();

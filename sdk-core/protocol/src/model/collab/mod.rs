@@ -9,6 +9,7 @@
 //! clock.
 
 mod assign;
+mod bare;
 mod branch;
 mod change;
 mod diff;
@@ -22,6 +23,7 @@ mod seed;
 mod undo;
 mod value;
 
+pub use bare::bare_text;
 pub use change::{MAX_CHANGE_BYTES, MAX_CHANGE_OPS, check_change};
 pub use document::{CollabDocument, Merged, PART_BYTES, TextUnit};
 pub use edit::{CollabCursor, Expand, Mark, Side};
