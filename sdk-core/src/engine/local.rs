@@ -85,11 +85,17 @@ impl Merge<'_> {
 
 impl Engine {
     /// Up to which version listeners have been shown everything: what the cache has of later versions, from
-    /// a get, must not lie under pending writes that they see.
+    /// a get, must not lie under pending writes that they see. What the server is about to tell of a new
+    /// target may be of an earlier version than an answer that has come.
     pub(super) fn shown_through(&self) -> Version {
+        let unknown = match self.connection.online() {
+            Some(_) => Version::NONE,
+            None => Version(u64::MAX),
+        };
         let of_documents = self.targets.by_id.values().filter(|it| !it.is_aggregate());
-        let tokens = of_documents.filter_map(|listened| self.targets.token(listened));
-        tokens.map(|token| token.version).min().unwrap_or(Version(u64::MAX))
+        let shown = of_documents
+            .map(|listened| self.targets.token(listened).map_or(unknown, |token| token.version));
+        shown.min().unwrap_or(Version(u64::MAX))
     }
 
     /// Sees to it that what the cache has of these documents lies under their pending writes.
