@@ -1,6 +1,6 @@
 # The commands of this repository. Each is a script in scripts/, so that it can be read and run alone.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench deny fmt
+.PHONY: help run test check bench sim deny fmt
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ check: ## The quick loop: format, lints, unit tests
 
 bench: ## The load generator, release build, all figures next to their floors (ARGS=--quick for a short run)
 	@scripts/bench.sh $(ARGS)
+
+sim: ## The simulator, release build: SEEDS=2000 STEPS=500, FIRST=0 for other seeds
+	@SEEDS=$(SEEDS) STEPS=$(STEPS) FIRST=$(FIRST) scripts/sim.sh
 
 deny: ## Licences, advisories, bans and sources of the dependencies (needs cargo-deny)
 	@scripts/deny.sh

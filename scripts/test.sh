@@ -30,6 +30,10 @@ else
     cargo test --locked --workspace --lib --bins --tests --examples --no-fail-fast 2>&1 | tee "$logs/tests"
 fi
 
+say "Simulator: 2,000 seeds of 500 steps"
+"$(target_dir)/debug/sim" run --seeds 2000 --steps 500 --threads "$(nproc)" --plans "$(target_dir)/sim" \
+    | tee "$logs/sim"
+
 say "Documentation: its examples run, its links hold"
 cargo test --locked --workspace --doc 2>&1 | tee "$logs/doc-tests"
 # Reading lists of the sources may name private modules.

@@ -2,7 +2,7 @@
 //! plainly as possible. It keeps every state that ever was. Nothing of the product's merging is used.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tidemark_protocol::model::{
     Document, DocumentPath, Fields, Precondition, Timestamp, Transform, Value, Version, Write,
@@ -90,7 +90,7 @@ fn put(fields: &mut Fields, path: &[String], value: Option<Value>) {
 /// The documents at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Documents {
-    docs: BTreeMap<DocumentPath, Doc>,
+    docs: BTreeMap<DocumentPath, Arc<Doc>>,
     /// When those that do not exist were deleted.
     graves: BTreeMap<DocumentPath, u64>,
 }
@@ -137,7 +137,7 @@ impl Documents {
         if !holds {
             return Err(Refused(format!("{path}: {:?} with {found}", write.precondition)));
         }
-        let before = self.docs.get(path).cloned();
+        let before = self.docs.get(path).map(|doc| (**doc).clone());
         let grave = self.graves.get(path).copied().unwrap_or(0);
         let (after, superseded) = match (&write.op, before.clone()) {
             (WriteOp::Verify, _) => return Ok(false),
@@ -194,7 +194,7 @@ impl Documents {
             before => {
                 doc.created = before.map_or(version, |before| before.created);
                 doc.updated = version;
-                self.docs.insert(path.clone(), doc);
+                self.docs.insert(path.clone(), Arc::new(doc));
                 self.graves.remove(path);
             }
         }
@@ -281,7 +281,28 @@ fn transformed(base: Option<&Value>, transform: &Transform, version: Version) ->
 #[derive(Default)]
 pub struct History {
     now: Documents,
-    states: BTreeMap<Version, Arc<Documents>>,
+    states: BTreeMap<Version, Arc<State>>,
+    /// Of each document, alone.
+    each: BTreeMap<DocumentPath, Vec<(Version, Documents)>>,
+}
+
+/// The documents after a commit.
+#[derive(Default)]
+pub struct State {
+    documents: Documents,
+    all: OnceLock<Vec<Document>>,
+}
+
+impl State {
+    /// With what is remembered of them.
+    pub fn documents(&self) -> &Documents {
+        &self.documents
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Document] {
+        self.all.get_or_init(|| self.documents.all())
+    }
 }
 
 impl History {
@@ -296,7 +317,12 @@ impl History {
         for write in writes {
             superseded += u64::from(self.now.apply(write, version, edit.min(version.0))?);
         }
-        self.states.insert(version, Arc::new(self.now.clone()));
+        for write in writes {
+            let alone = self.now.only(&write.path);
+            self.each.entry(write.path.clone()).or_default().push((version, alone));
+        }
+        let state = State { documents: self.now.clone(), all: OnceLock::new() };
+        self.states.insert(version, Arc::new(state));
         Ok(superseded)
     }
 
@@ -307,17 +333,18 @@ impl History {
 
     /// What a document was before a version, each state once.
     pub fn former(&self, path: &DocumentPath, version: Version) -> Vec<Documents> {
+        let states = self.each.get(path).into_iter().flatten();
         let mut found: Vec<Documents> = Vec::new();
-        for state in self.states.range(..version).map(|(_, state)| state.only(path)) {
-            if found.last().is_none_or(|last| last.version(path) != state.version(path)) {
-                found.push(state);
+        for (_, state) in states.filter(|(at, _)| *at < version) {
+            if found.last() != Some(state) {
+                found.push(state.clone());
             }
         }
         found
     }
 
     /// The documents as of a version.
-    pub fn at(&self, version: Version) -> Arc<Documents> {
+    pub fn at(&self, version: Version) -> Arc<State> {
         let state = self.states.range(..=version).next_back();
         state.map(|(_, state)| Arc::clone(state)).unwrap_or_default()
     }

@@ -51,7 +51,10 @@ impl Mutation {
             Mutation::CommitRepeated => &[I::AppliedOnce],
             Mutation::ListenerSkips => &[I::History],
             Mutation::ChangesDropped => &[I::History, I::Convergence, I::ResumedEqualsFresh],
-            Mutation::StoreForgets => &[I::NothingLost, I::AppliedOnce, I::History],
+            // A deletion that is forgotten shows as a document that should not be there.
+            Mutation::StoreForgets => {
+                &[I::NothingLost, I::AppliedOnce, I::History, I::LastEditWins]
+            }
             Mutation::ClocksIgnored => &[I::LastEditWins],
             Mutation::OutcomeTurned => &[I::RejectedLeavesNoTrace],
             Mutation::TokensDropped => &[I::ResumeBytes],
