@@ -165,7 +165,7 @@ pub fn plan(seed: u64, steps: usize) -> Plan {
         outbox_bytes: *chance.pick(&[700, 5_000, 1 << 20]),
         sync_ms: chance.below(8),
         heartbeat_ms: 500 + chance.below(3_000),
-        cache_bytes: *chance.pick(&[2_000, 1 << 20]),
+        cache_bytes: *chance.pick(&[400, 2_000, 1 << 20]),
     };
     let mood = Mood::of(chance);
     let mut all = Vec::with_capacity(steps);

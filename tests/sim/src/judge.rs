@@ -499,16 +499,16 @@ impl<'a> Judge<'a> {
         sizes.max().unwrap_or_default()
     }
 
-    /// One document has changed: it comes once for each listener, with one that moves into or out of a
-    /// window because of it; the rest of the connection has a fixed price.
+    /// One document has changed: it comes once for each listener, with those that move into or out
+    /// of a window because of it; the rest of the connection has a fixed price.
     fn resumes(&mut self) -> Verdict {
         let changed = crate::shapes::path(0);
         for (client, bytes) in &self.world.resumed {
             let node = &self.world.nodes[*client];
             let price = |listener: &Listener| {
-                60 + if concerns(&listener.target, &changed) { 2 * self.largest() } else { 0 }
+                60 + if concerns(&listener.target, &changed) { 4 * self.largest() } else { 0 }
             };
-            let most: u64 = 600 + node.listening().map(price).sum::<u64>();
+            let most: u64 = 1_500 + node.listening().map(price).sum::<u64>();
             if *bytes > most {
                 let why = format!("client {client} received {bytes} bytes, {most} are enough");
                 return broken(Invariant::ResumeBytes, why);
@@ -520,23 +520,20 @@ impl<'a> Judge<'a> {
 
     /// A cache is larger than its budget only by what is listened to.
     fn limits(&self) -> Verdict {
-        let document = self.largest() + 600;
-        for node in &self.world.nodes {
-            let (size, budget) = node.disk.size_and_budget();
-            let listened = node.listening().filter_map(|listener| listener.history.last());
-            let kept: u64 = listened
-                .map(|seen| match seen.shown.view() {
-                    View::Rows(rows) => rows.len() as u64 * document + 1_000,
-                    View::Values(_) => 1_000,
-                })
-                .sum();
+        // What a cache counts for a document: its contents, and some more for its place.
+        let contents = |it: &Document| {
+            let fields = it.fields.iter();
+            fields.map(|(name, value)| (name.len() + value.size()) as u64).sum::<u64>()
+        };
+        let much = crate::shapes::much();
+        let mut documents = self.history.now().all();
+        documents.retain(|it| !much.iter().any(|write| write.path == it.path));
+        let document = 200 + documents.iter().map(contents).max().unwrap_or_default();
+        for (client, cache) in self.world.caches.iter().enumerate() {
+            let kept = cache.documents * document + cache.listeners * 300;
             // Beyond it there may be what was listened to when the engine looked last, and what is new.
-            if size > budget * 3 / 2 + 1_000 + kept {
-                let why = format!(
-                    "the cache of client {} has {size} bytes, {budget} are its budget and about {kept} \
-                     are listened to",
-                    node.index
-                );
+            if cache.size > cache.budget * 3 / 2 + 400 + kept {
+                let why = format!("the cache of client {client} has too much: {cache:?}");
                 return broken(Invariant::Limits, why);
             }
         }

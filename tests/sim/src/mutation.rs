@@ -20,8 +20,8 @@ pub enum Mutation {
     ClocksIgnored,
     /// The client is told that a write was refused that was committed.
     OutcomeTurned,
-    /// Resume tokens are taken off on their way: everything is sent again.
-    TokensDropped,
+    /// Resume tokens are spoilt on their way: everything is sent again.
+    TokensSpoilt,
     /// A resumed listen claims a later token than it has.
     TokenAhead,
     /// The cache never drops anything.
@@ -38,7 +38,7 @@ impl Mutation {
         Mutation::StoreForgets,
         Mutation::ClocksIgnored,
         Mutation::OutcomeTurned,
-        Mutation::TokensDropped,
+        Mutation::TokensSpoilt,
         Mutation::TokenAhead,
         Mutation::NothingCollected,
     ];
@@ -57,7 +57,7 @@ impl Mutation {
             }
             Mutation::ClocksIgnored => &[I::LastEditWins],
             Mutation::OutcomeTurned => &[I::RejectedLeavesNoTrace],
-            Mutation::TokensDropped => &[I::ResumeBytes],
+            Mutation::TokensSpoilt => &[I::ResumeBytes],
             Mutation::TokenAhead => &[I::ResumedEqualsFresh, I::History, I::Convergence],
             Mutation::NothingCollected => &[I::Limits],
         }

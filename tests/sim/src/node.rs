@@ -533,8 +533,11 @@ impl Node {
                 let again = encode_client(&ClientMessage::Commit(again));
                 around.net.send_up(link, Up::Frame(again));
             }
-            (ClientMessage::Listen(listen), Some(Mutation::TokensDropped)) => {
-                listen.resume = None;
+            (ClientMessage::Listen(listen), Some(Mutation::TokensSpoilt)) => {
+                if let Some(token) = &mut listen.resume {
+                    token.incarnation.0 ^= 1;
+                }
+                listen.reconciles = false;
             }
             (ClientMessage::Listen(listen), Some(Mutation::TokenAhead)) => {
                 if let Some(token) = &mut listen.resume {

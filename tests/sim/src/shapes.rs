@@ -41,6 +41,20 @@ fn tags() -> FieldPath {
 /// The time of the last commit that asked for it: shown as an estimate while it is pending.
 pub const TIMESTAMP: &str = "at";
 
+/// The shape of the target that shows [`much`].
+pub const MUCH: u8 = 1;
+
+/// Documents that are much to send.
+pub fn much() -> Vec<Write> {
+    let long = Value::from("much to send ".repeat(8).as_str());
+    let write = |at: u8| {
+        let path = DocumentPath::parse(&format!("d/much-{at}")).expect("it is a good path");
+        let op = WriteOp::Set(Fields::from([("s".to_owned(), long.clone())]));
+        Write { path, op, transforms: vec![], precondition: None }
+    };
+    (0..60).map(write).collect()
+}
+
 fn integers(of: &[i64]) -> Vec<Value> {
     of.iter().copied().map(Value::Integer).collect()
 }

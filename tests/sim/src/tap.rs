@@ -187,6 +187,12 @@ impl Record {
     pub fn told(&mut self, at: usize, event: u64, outcome: Result<Version, Code>) {
         let intent = &mut self.intents[at];
         intent.told = Some((event, outcome));
+        if intent.local
+            && let (Err(code), Some(version)) = (outcome, intent.committed)
+        {
+            let why = format!("the app was told {code:?} of write {at}, committed at {version}");
+            return self.breaks(Invariant::RejectedLeavesNoTrace, why);
+        }
         if let Ok(version) = outcome
             && intent.committed != Some(version)
         {

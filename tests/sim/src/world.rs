@@ -2,9 +2,11 @@
 //! everything to everyone in the order of the agenda, carries out the plan, then heals what it broke
 //! and waits until all is quiet. The judge looks at what is left.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemark_core::DocumentSnapshot;
 use tidemark_protocol::model::{DocumentPath, Fields, Query, Target, Write, WriteOp};
 use tidemark_server::engine::{Database, DatabaseName, DatabaseOptions};
 use tidemark_server::tasks::Tasks;
@@ -13,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::clock::{Now, ServerClock};
 use crate::mutation::Mutation;
 use crate::net::{Down, Happening, LinkId, Net};
-use crate::node::{Around, Node};
+use crate::node::{Around, Node, View};
 use crate::plan::{Edit, Op, Plan, What};
 use crate::session::{self, Host};
 use crate::shapes;
@@ -33,6 +35,33 @@ struct Life {
     tasks: Tasks,
 }
 
+/// How full a cache is, and what it must keep.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheUse {
+    /// Bytes.
+    pub size: u64,
+    /// How many there should be at most.
+    pub budget: u64,
+    /// Documents that are listened to.
+    pub documents: u64,
+    /// Listeners.
+    pub listeners: u64,
+}
+
+impl CacheUse {
+    fn of(node: &Node) -> CacheUse {
+        let (size, budget) = node.disk.size_and_budget();
+        let mut listened = BTreeSet::new();
+        for last in node.listening().filter_map(|listener| listener.history.last()) {
+            if let View::Rows(rows) = last.shown.view() {
+                listened.extend(rows.iter().map(DocumentSnapshot::path));
+            }
+        }
+        let (documents, listeners) = (listened.len() as u64, node.listening().count() as u64);
+        CacheUse { size, budget, documents, listeners }
+    }
+}
+
 /// Everything there is.
 pub struct World {
     /// What happens.
@@ -49,6 +78,8 @@ pub struct World {
     pub nodes: Vec<Node>,
     /// What was delivered.
     pub trace: Trace,
+    /// How full the clients' caches were when all was quiet.
+    pub caches: Vec<CacheUse>,
     /// Bytes that clients received when they came again after one document had changed.
     pub resumed: Vec<(usize, u64)>,
     /// Crashes of the server.
@@ -80,6 +111,7 @@ impl World {
             tap,
             nodes,
             trace: Trace::default(),
+            caches: Vec::new(),
             resumed: Vec::new(),
             server_crashes: 0,
             resyncs: 0,
@@ -110,6 +142,7 @@ impl World {
         }
         self.heal().await?;
         self.until_quiet().await?;
+        self.caches = self.nodes.iter().map(CacheUse::of).collect();
         self.resume_after_one_write().await?;
         self.audit().await
     }
@@ -117,20 +150,16 @@ impl World {
     /// All clients go, one document changes, and they come again: how many bytes that takes.
     async fn resume_after_one_write(&mut self) -> Result<(), Broken> {
         let clients = self.nodes.len();
+        self.start_auditor()?;
+        self.listen_to_much(clients).await?;
         let around = |world: &mut World, enabled: bool| {
             for client in 0..clients {
                 world.with(client, |node, around| node.set_network(enabled, around));
             }
         };
         around(self, false);
-        let auditor = self.nodes.len();
-        self.tap.record().name(Node::client_id(auditor), auditor);
-        self.nodes.push(Node::new(auditor, self.plan.seed, 1 << 30, None));
-        self.start_client(auditor)?;
         let edit = Edit { document: 0, op: Op::Set { a: 1, b: 2, tags: vec![1, 2] } };
-        self.with(auditor, |node, around| node.write(vec![shapes::write(&edit)], around));
-        self.until(|world| world.tap.record().intents.last().is_some_and(Intent::is_answered))
-            .await?;
+        self.auditor_writes(vec![shapes::write(&edit)]).await?;
         let before: Vec<u64> = (0..clients).map(|client| self.net.received(client)).collect();
         around(self, true);
         self.until_quiet().await?;
@@ -138,6 +167,30 @@ impl World {
             self.resumed.push((client, self.net.received(client) - before));
         }
         Ok(())
+    }
+
+    /// One more client, that was never there.
+    fn start_auditor(&mut self) -> Result<(), Broken> {
+        let auditor = self.nodes.len();
+        self.tap.record().name(Node::client_id(auditor), auditor);
+        self.nodes.push(Node::new(auditor, self.plan.seed, 1 << 30, None));
+        self.start_client(auditor)
+    }
+
+    /// Every client gets a listener whose result is much to send, and does not change.
+    async fn listen_to_much(&mut self, clients: usize) -> Result<(), Broken> {
+        self.auditor_writes(shapes::much()).await?;
+        for client in 0..clients {
+            let target = shapes::target(shapes::MUCH, 0);
+            self.with(client, |node, around| node.listen(u8::MAX, target, true, around));
+        }
+        self.until_quiet().await
+    }
+
+    async fn auditor_writes(&mut self, writes: Vec<Write>) -> Result<(), Broken> {
+        let auditor = self.nodes.len() - 1;
+        self.with(auditor, |node, around| node.write(writes, around));
+        self.until(|world| world.tap.record().intents.last().is_some_and(Intent::is_answered)).await
     }
 
     /// Waits until something is so.
