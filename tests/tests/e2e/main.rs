@@ -16,7 +16,6 @@ mod listening;
 mod offline;
 mod queries;
 mod retention;
-mod traces;
 mod transactions;
 mod windows;
 
