@@ -55,7 +55,7 @@ pub(crate) async fn run(client: &ClientArgs, args: &ExportArgs) -> Outcome<u8> {
 enum Sink {
     Stdout(BufWriter<std::io::Stdout>),
     Plain { file: BufWriter<File>, part: PathBuf, target: PathBuf },
-    Gzip { file: GzEncoder<BufWriter<File>>, part: PathBuf, target: PathBuf },
+    Gzip { file: Box<GzEncoder<BufWriter<File>>>, part: PathBuf, target: PathBuf },
 }
 
 impl Sink {
@@ -70,7 +70,8 @@ impl Sink {
         let file = BufWriter::new(created);
         let target = target.to_owned();
         Ok(if target.extension().is_some_and(|extension| extension == "gz") {
-            Sink::Gzip { file: GzEncoder::new(file, Compression::default()), part, target }
+            let file = Box::new(GzEncoder::new(file, Compression::default()));
+            Sink::Gzip { file, part, target }
         } else {
             Sink::Plain { file, part, target }
         })
