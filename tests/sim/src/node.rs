@@ -95,7 +95,7 @@ pub struct Listener {
 
 /// What the app asked for once.
 #[derive(Debug)]
-#[allow(missing_docs)] // The names say it.
+#[allow(missing_docs, clippy::large_enum_variant)] // The names say it; they are few.
 pub enum Asked {
     /// For its own sake, and to compare with what the listener of this slot shows at the end.
     Once { target: Target },

@@ -364,7 +364,7 @@ impl World {
                 self.with(client, |node, around| node.ask_target(target, around));
             }
             What::Disconnect { client } => {
-                self.with(client, |node, around| node.disconnect(around));
+                self.with(client, Node::disconnect);
             }
             What::Partition { client, for_ms } => self.net.partition(client, later(for_ms)),
             What::Slow { client, bytes_per_second, for_ms } => {
