@@ -100,6 +100,8 @@ pub struct Engine {
     limbo: Limbo,
     /// The size of the cache after it was last made room in.
     uncollected: u64,
+    /// How many targets were listened to then: when there are fewer, more may go.
+    uncollected_for: usize,
     /// What the server said and the cache has not stored yet: listeners are told first.
     deferred: Vec<CacheBatch>,
     /// Set by the first batch that a crash may lose, until it is durable.
@@ -141,6 +143,7 @@ impl Engine {
             held_answers: Vec::new(),
             limbo: Limbo::default(),
             uncollected: 0,
+            uncollected_for: 0,
             deferred: Vec::new(),
             sync_at: None,
             settings,
@@ -246,6 +249,11 @@ impl Engine {
     /// Makes room in the cache when it is too large; by more than it must, so that this is rare.
     fn collect(&mut self) {
         let budget = self.cache.budget();
+        let listened = self.targets.by_id.len();
+        if listened < self.uncollected_for {
+            self.uncollected = 0;
+        }
+        self.uncollected_for = listened;
         // What must stay is not looked through again and again.
         if self.cache.size() <= budget.max(self.uncollected + budget / 10) {
             return;
