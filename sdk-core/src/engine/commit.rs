@@ -147,6 +147,7 @@ impl Engine {
         let Some(taken) = taken else { return };
         self.journal.batch.outbox_put.extend(taken.moved);
         self.journal.batch.outbox_remove.push(id);
+        self.let_go();
         self.documents.reconsider(&taken.writes, version);
         self.settle_committed();
         self.release();
@@ -178,11 +179,19 @@ impl Engine {
         self.apply_points();
     }
 
+    /// With the last pending write, what the cache had to keep for them may go.
+    fn let_go(&mut self) {
+        if self.outbox.acknowledged_through().0 + 1 == self.outbox.next_id().0 {
+            self.uncollected = 0;
+        }
+    }
+
     /// Rolls a write back for good; its contents wait for the app to decide.
     pub(super) fn reject(&mut self, id: WriteId, error: Error) {
         let Some((batch, moved)) = self.outbox.rejected(id) else { return };
         self.journal.batch.outbox_put.extend(moved);
         self.journal.batch.outbox_remove.push(id);
+        self.let_go();
         if batch.local {
             self.keep_rejected(&batch, &error);
             self.documents.pop(id, &batch.writes);

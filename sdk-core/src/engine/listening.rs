@@ -167,6 +167,8 @@ impl Engine {
         self.refresh(BTreeSet::new());
         // The others may have waited for this one.
         self.apply_points();
+        // What the cache had to keep for it may go.
+        self.uncollected = 0;
         Some(listened.key)
     }
 
