@@ -531,8 +531,9 @@ impl<'a> Judge<'a> {
         let document = 200 + documents.iter().map(contents).max().unwrap_or_default();
         for (client, cache) in self.world.caches.iter().enumerate() {
             let kept = cache.documents * document + cache.listeners * 300;
-            // Beyond it there may be what was listened to when the engine looked last, and what is new.
-            if cache.size > cache.budget * 3 / 2 + 400 + kept {
+            // Beyond it there may be what was pending when the engine looked last.
+            let former = 7 * document;
+            if cache.size > cache.budget * 3 / 2 + former + kept {
                 let why = format!("the cache of client {client} has too much: {cache:?}");
                 return broken(Invariant::Limits, why);
             }

@@ -125,13 +125,18 @@ impl Record {
             }
             return;
         }
-        let made = self.intents.iter().position(|intent| {
+        let fits = |intent: &Intent| {
             intent.client == client
                 && intent.id.is_none()
-                && intent.stored.is_none_or(|id| id == commit.write_id)
                 && intent.writes == commit.writes
                 && intent.reads == commit.reads
-        });
+        };
+        // Those that are in the outbox have their ids; what is not there must not be sent, but for
+        // transactions.
+        let stored = |it: &Intent| fits(it) && it.stored == Some(commit.write_id);
+        let other = |it: &Intent| fits(it) && it.stored.is_none();
+        let intents = &self.intents;
+        let made = intents.iter().position(stored).or_else(|| intents.iter().rposition(other));
         let Some(at) = made else {
             let why = format!("client {client} sent write {} that no app made", commit.write_id);
             return self.breaks(Invariant::AppliedOnce, why);
