@@ -464,6 +464,12 @@ impl Client {
         new_client_id(&*self.inner.runtime).0
     }
 
+    /// Resolves after this time.
+    #[cfg(feature = "collab")]
+    pub(crate) fn sleep(&self, duration: Duration) -> crate::runtime::Task<()> {
+        self.inner.runtime.sleep(duration)
+    }
+
     /// Runs a task in the background.
     #[cfg(feature = "collab")]
     pub(crate) fn spawn(&self, name: &'static str, task: crate::runtime::Task<()>) {

@@ -1,6 +1,7 @@
 //! A document's history as a listener has it: the parts of a snapshot and the chunks after it, by the
 //! names that the server gives them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +13,15 @@ use tidemark_protocol::model::{Document, Value, Version};
 const DATA: &str = "data";
 const HEADS: &str = "heads";
 
+/// The changes of one commit.
+#[derive(Clone, Debug)]
+struct Chunk {
+    name: String,
+    /// The commit.
+    version: Version,
+    data: Bytes,
+}
+
 /// One epoch, complete or as much as is known of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
@@ -20,8 +30,8 @@ pub(crate) struct History {
     /// What the snapshot contains, as hashes.
     heads: Vec<[u8; 32]>,
     parts: Vec<Bytes>,
-    /// With their names, in order.
-    chunks: Vec<(String, Bytes)>,
+    /// In order of their names.
+    chunks: Vec<Chunk>,
 }
 
 impl History {
@@ -35,7 +45,8 @@ impl History {
                 history = History { epoch, ..History::default() };
             }
             if name.starts_with('c') {
-                history.chunks.push((name.to_owned(), data.clone()));
+                let (name, version) = (name.to_owned(), document.update_version);
+                history.chunks.push(Chunk { name, version, data: data.clone() });
             } else {
                 history.parts.push(data.clone());
             }
@@ -49,20 +60,26 @@ impl History {
     /// Its document.
     pub(crate) fn load(&self, actor: &[u8], unit: TextUnit) -> Result<CollabDocument, CollabError> {
         let parts = self.parts.iter().map(|part| &part[..]);
-        let chunks = self.chunks.iter().map(|(_, chunk)| &chunk[..]);
+        let chunks = self.chunks.iter().map(|chunk| &chunk.data[..]);
         CollabDocument::load(actor, unit, parts, chunks)
     }
 
-    /// What has to be merged into a document that holds what `former` had of the same epoch.
-    pub(crate) fn news(&self, former: &History, document: &mut CollabDocument) -> Vec<Bytes> {
+    /// What has to be merged into a document that holds what `former` had of the same epoch, and its
+    /// `own` commits.
+    pub(crate) fn news(
+        &self,
+        former: &History,
+        own: &BTreeSet<Version>,
+        document: &mut CollabDocument,
+    ) -> Vec<Bytes> {
         let mut news = Vec::new();
         if self.heads != former.heads && !document.has(&self.heads) {
             // The parts are one piece of bytes.
             news.push(self.parts.concat().into());
         }
-        let known = |name: &str| former.chunks.binary_search_by(|it| it.0.as_str().cmp(name));
-        let new = self.chunks.iter().filter(|(name, _)| known(name).is_err());
-        news.extend(new.map(|(_, chunk)| chunk.clone()));
+        let known = |name: &String| former.chunks.binary_search_by(|it| it.name.cmp(name)).is_ok();
+        let new = self.chunks.iter().filter(|it| !known(&it.name) && !own.contains(&it.version));
+        news.extend(new.map(|chunk| chunk.data.clone()));
         news
     }
 }

@@ -2,6 +2,8 @@
 //! the server has not taken in, and the edits that are not yet on their way. Pure: the session tells it
 //! what happens, the handle edits it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use tidemark_protocol::model::collab::{
     CollabDocument, CollabError, CollabPatch, TextUnit, merge_values,
@@ -34,6 +36,8 @@ struct Pending {
     collaboration: Collaboration,
     /// The commit, when it is known.
     committed: Option<Version>,
+    /// Whether the document has had them from the beginning.
+    applied: bool,
 }
 
 /// An open document.
@@ -102,7 +106,9 @@ impl Replica {
             return None;
         }
         let collaboration = Collaboration { epoch: self.history.epoch, changes };
-        self.pending.push(Pending { collaboration: collaboration.clone(), committed: None });
+        let pending =
+            Pending { collaboration: collaboration.clone(), committed: None, applied: true };
+        self.pending.push(pending);
         Some(collaboration)
     }
 
@@ -121,7 +127,7 @@ impl Replica {
         if self.fits(&collaboration) {
             self.apply_own(&collaboration);
         }
-        self.pending.push(Pending { collaboration, committed: None });
+        self.pending.push(Pending { collaboration, committed: None, applied: false });
     }
 
     fn fits(&self, collaboration: &Collaboration) -> bool {
@@ -157,7 +163,7 @@ impl Replica {
     }
 
     fn merge(&mut self, history: History) -> Result<(), CollabError> {
-        let news = history.news(&self.history, &mut self.document);
+        let news = history.news(&self.history, &self.own_commits(), &mut self.document);
         if !news.is_empty() {
             let patches = self.document.apply_chunks(news.iter().map(|it| &it[..]))?;
             // Also where no value changed, something is held now that was not.
@@ -203,7 +209,18 @@ impl Replica {
         }
     }
 
-    fn has_unanswered(&self) -> bool {
+    /// The commits whose changes are here and are all that was committed: in an epoch that was known.
+    fn own_commits(&self) -> BTreeSet<Version> {
+        let own = self.pending.iter().filter(|it| {
+            it.applied
+                && it.collaboration.epoch == self.history.epoch
+                && it.collaboration.epoch.0 > 0
+        });
+        own.filter_map(|it| it.committed).filter(|version| version.0 > 0).collect()
+    }
+
+    /// Whether changes wait for the server's word.
+    pub(crate) fn has_unanswered(&self) -> bool {
         self.pending.iter().any(|pending| pending.committed.is_none())
     }
 
@@ -242,6 +259,7 @@ impl Replica {
         self.document = document;
         self.history = history;
         self.newer = None;
+        self.pending.iter_mut().for_each(|pending| pending.applied = false);
         self.events.push(CollabEvent::Reset);
         Ok(())
     }
@@ -311,6 +329,7 @@ impl Replica {
         self.document = document;
         self.history = history.clone();
         self.newer = None;
+        self.pending.iter_mut().for_each(|pending| pending.applied = false);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! the outbox. It ends when the last handle is gone and everything is stored.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
@@ -13,8 +14,12 @@ use crate::client::Client;
 use crate::engine::CollabView;
 use crate::error::Error;
 use crate::pending::{PendingWrite, WriteEvent, WriteEvents, WriteStage};
+use crate::runtime::Task;
 use crate::snapshot::QuerySnapshot;
 use crate::subscription::QueryListener;
+
+/// How long edits wait for the answer to those before them.
+const ANSWER_WAIT: Duration = Duration::from_millis(200);
 
 /// What the handles and the session share.
 pub(crate) struct Shared {
@@ -61,6 +66,8 @@ pub(crate) struct Session {
     wakes: mpsc::Receiver<()>,
     /// The write that is being stored.
     storing: Option<PendingWrite>,
+    /// Ends the wait for an answer, so that edits are not kept from the outbox for long.
+    waiting: Option<Task<()>>,
     /// Told when the history is there for the first time.
     ready: Option<oneshot::Sender<()>>,
 }
@@ -70,6 +77,7 @@ enum Input {
     Write(Option<WriteEvent>),
     Stored(Result<(), Error>),
     Edited,
+    Waited,
     Released,
 }
 
@@ -82,7 +90,8 @@ impl Session {
         ready: oneshot::Sender<()>,
     ) -> Session {
         let writes = client.write_events();
-        Session { client, shared, history, writes, wakes, storing: None, ready: Some(ready) }
+        let (storing, waiting, ready) = (None, None, Some(ready));
+        Session { client, shared, history, writes, wakes, storing, waiting, ready }
     }
 
     pub(crate) async fn run(mut self) {
@@ -115,9 +124,13 @@ impl Session {
     async fn serve(&mut self) -> Result<(), Error> {
         let mut released = false;
         loop {
-            self.flush();
-            if released && self.storing.is_none() {
-                return Ok(());
+            if released {
+                self.flush();
+                if self.storing.is_none() {
+                    return Ok(());
+                }
+            } else {
+                self.flush_in_time();
             }
             match self.next(released).await {
                 Input::History(Some(Ok(snapshot))) => self.received(&snapshot),
@@ -129,13 +142,23 @@ impl Session {
                     stored?;
                 }
                 Input::Edited => {}
+                Input::Waited => {
+                    self.waiting = None;
+                    self.flush();
+                }
                 Input::Released => released = true,
             }
         }
     }
 
     async fn next(&mut self, released: bool) -> Input {
-        let (wakes, storing) = (&mut self.wakes, &mut self.storing);
+        let (wakes, storing, waiting) = (&mut self.wakes, &mut self.storing, &mut self.waiting);
+        let waited = async {
+            match waiting {
+                Some(waiting) => waiting.await,
+                None => std::future::pending().await,
+            }
+        };
         let stored = async {
             match storing {
                 Some(write) => write.local().await.map(drop),
@@ -152,6 +175,7 @@ impl Session {
             event = self.writes.next().fuse() => Input::Write(event),
             stored = Box::pin(stored).fuse() => Input::Stored(stored),
             snapshot = self.history.next().fuse() => Input::History(snapshot),
+            () = Box::pin(waited).fuse() => Input::Waited,
             wake = Box::pin(wake).fuse() => match wake {
                 Some(()) => Input::Edited,
                 None => Input::Released,
@@ -199,6 +223,22 @@ impl Session {
             }
         }
         state.tell();
+    }
+
+    /// Puts edits into the outbox when the changes before them have been answered, or have waited for
+    /// that: what is typed meanwhile goes together. Whoever waits for edits to be stored does not wait
+    /// for a server.
+    fn flush_in_time(&mut self) {
+        let state = self.shared.lock();
+        let can_wait = state.savers.is_empty() && state.replica.has_unanswered();
+        let has_edits = state.replica.has_edits();
+        drop(state);
+        if !can_wait || !has_edits {
+            self.waiting = None;
+            self.flush();
+        } else if self.waiting.is_none() {
+            self.waiting = Some(self.client.sleep(ANSWER_WAIT));
+        }
     }
 
     /// Puts the edits made so far into the outbox, unless others are being stored.
