@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use serde_json::json;
-use tidemark_core::{ConnectionState, FieldValue, ListenOptions};
+use tidemark_core::{ConnectionState, FieldValue, ListenOptions, Source};
 use tidemark_tests::observe::{eventually, within};
 use tidemark_tests::{ServerOptions, TestServer, until};
 
@@ -26,7 +26,9 @@ async fn without_a_network_the_client_works_on_and_catches_up_later() {
     let write = rooms.doc("own").unwrap().set(&json!({}));
     let local = until(&mut listener, "the local write", |snapshot| ids(snapshot) == ["own"]).await;
     assert!(local.metadata().from_cache && local.metadata().has_pending_writes);
-    assert_eq!(code(rooms.query().get().await), "unavailable");
+    let cached = rooms.query().get().await.unwrap();
+    assert!(cached.metadata().from_cache && ids(&cached) == ["own"]);
+    assert_eq!(code(rooms.query().get_from(Source::Server).await), "unavailable");
     bob.doc("rooms/other").unwrap().set(&json!({})).await.unwrap();
 
     alice.enable_network();
