@@ -440,10 +440,9 @@ fn two_people_talk_across_a_kill_of_the_server() {
     assert_eq!(text(&bob.json()), "two");
     assert_eq!(text(&bob.json()), "three");
     bob.say("four");
-    let mut lines: Vec<Value> = (0..7).map(|_| ann.json()).collect();
-    let local: Vec<Value> = lines.extract_if(.., |line| line["type"] == "local").collect();
+    let mut heard: Vec<Value> = (0..7).map(|_| ann.json()).collect();
+    let local: Vec<Value> = heard.extract_if(.., |line| line["type"] == "local").collect();
     assert_eq!(local.iter().map(text).collect::<Vec<_>>(), ["one", "two", "three"]);
-    let heard = lines;
     assert_eq!(heard.iter().map(text).collect::<Vec<_>>(), ["one", "two", "three", "four"]);
     let own: Vec<bool> = heard.iter().map(|line| line["own"].as_bool().unwrap()).collect();
     assert_eq!(own, [true, true, true, false]);
