@@ -17,6 +17,7 @@ mod offline;
 mod pages;
 mod plan;
 mod raw;
+mod replay;
 mod report;
 mod sdk;
 mod stats;

@@ -12,6 +12,7 @@ use tidemark_protocol::model::collab::bare_text;
 
 use crate::child::{Kind, Server};
 use crate::plan::Plan;
+use crate::replay;
 use crate::report::{Bound, Figure, Unit};
 use crate::stats::{Latencies, median};
 
@@ -43,9 +44,17 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
         answered.push(typed.answered.as_secs_f64() * 1e3);
         size = typed.size;
     }
+    let mut figures = Vec::new();
+    for name in ["friendsforever", "clownschool"] {
+        eprintln!("traces: two clients type {name}");
+        let replayed = replay::run(plan, name).await?;
+        let label = format!("{name} by two clients, {} offline periods", replayed.offline_periods);
+        let time = replayed.time.as_secs_f64() * 1e3;
+        figures.push(Figure::new("traces", label, Unit::Millis, time));
+    }
     let bare = median(bare_times);
     let p99 = views.percentile(0.99);
-    Ok(vec![
+    figures.extend([
         Figure::new("traces", "all edits, kept in the outbox", Unit::Millis, median(times))
             .floor("Automerge alone", bare),
         Figure::new("traces", "all edits, durable at the server", Unit::Millis, median(answered))
@@ -56,7 +65,8 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
             .target(Bound::AtMost(1.2)),
         Figure::new("traces", "a keystroke to its own view, p99", Unit::Micros, p99)
             .target(Bound::ValueAtMost(2_000.0)),
-    ])
+    ]);
+    Ok(figures)
 }
 
 struct Typed {
