@@ -1,7 +1,7 @@
 //! Merging what waits for a slow connection: per group, the last state of each document, or of an
 //! aggregate the last values.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tidemark_protocol::model::{DocumentPath, Value, Version};
@@ -64,10 +64,13 @@ fn merge_run(run: Vec<Entry>) -> Vec<Entry> {
     let ends_partial = matches!(run.last(), Some(Entry::Delta { partial: true, .. }));
     let mut version = Version::NONE;
     let mut groups: BTreeMap<GroupId, Merged> = BTreeMap::new();
+    // The documents of which the last that any group tells is that they are deleted.
+    let mut deleted = HashSet::new();
     for entry in run {
         match entry {
             Entry::Delta { delta, .. } => {
                 version = delta.version;
+                note_deleted(&delta, &mut deleted);
                 groups.entry(delta.group).or_default().add(&delta);
             }
             Entry::Current(at) => version = at,
@@ -79,7 +82,7 @@ fn merge_run(run: Vec<Entry>) -> Vec<Entry> {
         .into_iter()
         .enumerate()
         .map(|(index, (group, merged))| Entry::Delta {
-            delta: Arc::new(Delta::new(group, version, merged.into_body())),
+            delta: Arc::new(Delta::new(group, version, merged.into_body(&deleted))),
             partial: index < last || ends_partial,
         })
         .collect();
@@ -87,6 +90,21 @@ fn merge_run(run: Vec<Entry>) -> Vec<Entry> {
         entries.push(Entry::Current(version));
     }
     entries
+}
+
+/// Takes note of the documents that are deleted with this change, and of those that exist again.
+fn note_deleted(delta: &Delta, deleted: &mut HashSet<DocumentPath>) {
+    let Body::Changes(changes) = &delta.body else { return };
+    for (path, change) in changes {
+        match change {
+            DocumentChange::Removed { deleted: true } => {
+                deleted.insert(path.clone());
+            }
+            DocumentChange::Present(_) | DocumentChange::Removed { deleted: false } => {
+                deleted.remove(path);
+            }
+        }
+    }
 }
 
 /// The last state of each document, in the order of their first change, or the last values.
@@ -117,8 +135,82 @@ impl Merged {
         }
     }
 
-    /// A group is of documents or of values, never of both.
-    fn into_body(self) -> Body {
+    /// A group is of documents or of values, never of both. What is told is as of one version: a document
+    /// that one group lost by a deletion may have come back since in a form that only another group has,
+    /// and is not to be taken from that one.
+    fn into_body(mut self, gone: &HashSet<DocumentPath>) -> Body {
+        for (path, change) in &mut self.changes {
+            if let DocumentChange::Removed { deleted } = change {
+                *deleted = *deleted && gone.contains(path);
+            }
+        }
         self.values.map_or(Body::Changes(self.changes), Body::Values)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn entry(group: u32, version: u64, path: &str, change: DocumentChange, partial: bool) -> Entry {
+        let body = Body::Changes(vec![(DocumentPath::parse(path).unwrap(), change)]);
+        let delta = Arc::new(Delta::new(GroupId(group), Version(version), body));
+        Entry::Delta { delta, partial }
+    }
+
+    /// Group, path, and how the document left; none if it is there.
+    fn merged(entries: Vec<Entry>) -> Vec<(u32, String, Option<bool>)> {
+        let mut stream = VecDeque::from(entries);
+        merge_stream(&mut stream);
+        let mut told = Vec::new();
+        for entry in &stream {
+            let Entry::Delta { delta, .. } = entry else { continue };
+            let Body::Changes(changes) = &delta.body else { continue };
+            for (path, change) in changes {
+                let left = match change {
+                    DocumentChange::Present(_) => None,
+                    DocumentChange::Removed { deleted } => Some(*deleted),
+                };
+                told.push((delta.group.0, path.to_string(), left));
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn a_document_that_came_back_elsewhere_is_not_told_to_be_deleted() {
+        let deleted = || DocumentChange::Removed { deleted: true };
+        let present = || DocumentChange::Present(Bytes::new());
+        let told = merged(vec![
+            entry(1, 10, "c/a", deleted(), true),
+            entry(2, 10, "c/a", deleted(), false),
+            entry(1, 11, "c/a", present(), false),
+            entry(1, 12, "c/b", present(), false),
+            entry(1, 13, "c/b", deleted(), true),
+            entry(2, 13, "c/b", deleted(), false),
+        ]);
+        let expected = [
+            (1, "c/a".to_owned(), None),
+            (1, "c/b".to_owned(), Some(true)),
+            (2, "c/a".to_owned(), Some(false)),
+            (2, "c/b".to_owned(), Some(true)),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_document_that_came_back_and_left_again_exists() {
+        let removed = |deleted| DocumentChange::Removed { deleted };
+        let told = merged(vec![
+            entry(1, 10, "c/a", removed(true), true),
+            entry(2, 10, "c/a", removed(true), false),
+            entry(1, 11, "c/a", DocumentChange::Present(Bytes::new()), false),
+            entry(1, 12, "c/a", removed(false), false),
+        ]);
+        let left = Some(false);
+        assert_eq!(told, [(1, "c/a".to_owned(), left), (2, "c/a".to_owned(), left)]);
     }
 }
