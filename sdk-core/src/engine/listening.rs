@@ -47,7 +47,7 @@ impl Engine {
     fn begin(&mut self, key: Bytes, target: Target) -> TargetId {
         let id = self.targets.new_id();
         self.flush();
-        let (token, cached) = self.remembered_target(&key, &target).unwrap_or_else(|error| {
+        let (mut token, cached) = self.remembered_target(&key, &target).unwrap_or_else(|error| {
             tracing::warn!(%error, "the cache did not tell what it has of a target");
             (None, Vec::new())
         });
@@ -61,7 +61,10 @@ impl Engine {
         let shown = self.shown_through();
         for document in cached {
             let later = document.update_version > shown;
-            if !(later && self.documents.is_overlaid(&document.path, &self.outbox)) {
+            if later && self.documents.is_overlaid(&document.path, &self.outbox) {
+                // It may not be shown yet, so it is not in the target, and the server has to send it.
+                token = None;
+            } else {
                 self.documents.put(document, &only);
             }
         }
