@@ -5,7 +5,7 @@
 //! network remembers and prints when a test fails; [`raw`] speaks the protocol without the client core;
 //! [`observe`] waits for conditions; [`history`] is the model that listeners are compared with;
 //! [`recorder`] checks and keeps what a listener was told; [`seed`] makes chance repeatable;
-//! [`plays`] is the corpus, [`traces`] are recorded keystrokes.
+//! [`plays`] is the corpus.
 
 pub mod history;
 pub mod net;
@@ -17,7 +17,6 @@ pub mod recorder;
 pub mod seed;
 pub mod server;
 pub mod trace;
-pub mod traces;
 mod websocket;
 
 pub use history::{Effect, History};
