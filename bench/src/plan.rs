@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) writes: u64,
     /// Documents of the small and the large collection that pages are read from.
     pub(crate) pages: [u64; 2],
+    /// How many recorded keystrokes are typed at most; with less than all, those of one person only.
+    pub(crate) keystrokes: usize,
     /// Where the stores are made.
     pub(crate) data: PathBuf,
 }
@@ -38,6 +40,7 @@ impl Plan {
             queries: vec![100, 1_000, 5_000, 20_000],
             writes: 20_000,
             pages: [10_000, 1_000_000],
+            keystrokes: usize::MAX,
             data,
         }
     }
@@ -53,6 +56,7 @@ impl Plan {
             queries: vec![50, 200],
             writes: 500,
             pages: [1_000, 5_000],
+            keystrokes: 5_000,
             data,
         }
     }
